@@ -1,0 +1,1 @@
+"""Sardonyx: any model to ONNX, and run fast."""

@@ -1,0 +1,1 @@
+"""Graph to native code: programs, kernels, LLVM."""

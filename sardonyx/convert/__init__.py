@@ -1,0 +1,1 @@
+"""Readers of other frameworks' model files, one file a framework."""

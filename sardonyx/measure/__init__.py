@@ -1,0 +1,1 @@
+"""Timing and comparing runs of a model on several runtimes."""

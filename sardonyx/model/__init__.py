@@ -1,0 +1,1 @@
+"""A model in memory: files, checks and facts about it, on onnx_ir."""

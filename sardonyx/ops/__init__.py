@@ -1,0 +1,1 @@
+"""What each operator means to the compiler, one family a file."""

@@ -1,0 +1,1 @@
+"""Graph to graph rewrites; what comes out is standard ONNX."""

@@ -1,0 +1,1 @@
+"""Ways to run nodes, found through entry points."""

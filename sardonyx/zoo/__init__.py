@@ -1,0 +1,1 @@
+"""Models and pictures to try things on, fetched by hash or shipped."""
