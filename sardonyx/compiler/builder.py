@@ -1,0 +1,518 @@
+"""The kernel language: a thin typed layer over llvmlite.ir.
+
+Kernels are Python functions that call a `Builder`. Index arithmetic is in `Int` (64 bits, folding constants), data
+in `Val` (a scalar or a vector of one `DType`), addresses in `Ptr`. Loops and branches are context managers; what a
+loop carries from one turn to the next stands in a Python list that the body assigns to.
+
+Every kernel has the native signature `void kernel(i64* args, i64 begin, i64 end, i8* scratch)`: `args` holds
+addresses and integers in the order of the kernel's parameters, `[begin, end)` is the part of the step's parallel
+domain to compute, and `scratch` is memory of this thread alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llvmlite import ir
+
+from sardonyx.compiler.dtypes import DType
+
+if TYPE_CHECKING:
+    from sardonyx.compiler.target import Target
+
+I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+POINTER = ir.PointerType()
+KERNEL_TYPE = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, POINTER])
+
+
+def scalar_type(dtype: DType) -> ir.Type:
+    """The LLVM type of a value in a register; booleans are one bit there and one byte in memory."""
+    if dtype is DType.BOOL:
+        return I1
+    if dtype.is_float:
+        return ir.FloatType() if dtype is DType.F32 else ir.DoubleType()
+    return ir.IntType(8 * dtype.size)
+
+
+def memory_type(dtype: DType, lanes: int) -> ir.Type:
+    """The LLVM type of `lanes` values in memory."""
+    scalar = I8 if dtype is DType.BOOL else scalar_type(dtype)
+    return ir.VectorType(scalar, lanes) if lanes > 1 else scalar
+
+
+def register_type(dtype: DType, lanes: int) -> ir.Type:
+    """The LLVM type of `lanes` values in a register."""
+    return ir.VectorType(scalar_type(dtype), lanes) if lanes > 1 else scalar_type(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Int:
+    """A 64-bit integer for counting and addressing: a Python int when known, else an SSA value."""
+
+    k: Builder
+    value: int | ir.Value
+
+    @property
+    def ir(self) -> ir.Value:
+        """The SSA value."""
+        return ir.Constant(I64, self.value) if isinstance(self.value, int) else self.value
+
+    def _apply(self, op: str, fold: Callable[[int, int], int], other: Int | int) -> Int:
+        right = self.k.int(other)
+        if isinstance(self.value, int) and isinstance(right.value, int):
+            return Int(self.k, fold(self.value, right.value))
+        return Int(self.k, getattr(self.k.ir, op)(self.ir, right.ir))
+
+    def __add__(self, other: Int | int) -> Int:
+        if other == 0 or (isinstance(other, Int) and other.value == 0):
+            return self
+        return self.k.int(other) if self.value == 0 else self._apply("add", lambda a, b: a + b, other)
+
+    def __sub__(self, other: Int | int) -> Int:
+        return self._apply("sub", lambda a, b: a - b, other)
+
+    def __mul__(self, other: Int | int) -> Int:
+        right = self.k.int(other)
+        if self.value == 1 or right.value == 0:
+            return right
+        if right.value == 1 or self.value == 0:
+            return self
+        return self._apply("mul", lambda a, b: a * b, right)
+
+    def __floordiv__(self, other: Int | int) -> Int:
+        """Quotient of non-negative numbers."""
+        right = self.k.int(other)
+        return self if right.value == 1 else self._apply("udiv", lambda a, b: a // b, right)
+
+    def __mod__(self, other: Int | int) -> Int:
+        """Remainder of non-negative numbers."""
+        right = self.k.int(other)
+        return self.k.int(0) if right.value == 1 else self._apply("urem", lambda a, b: a % b, right)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def _compare(self, op: str, other: Int | int) -> Val:
+        bit = self.k.ir.icmp_signed(op, self.ir, self.k.int(other).ir)
+        return Val(self.k, bit, DType.BOOL, 1)
+
+    def __lt__(self, other: Int | int) -> Val:
+        return self._compare("<", other)
+
+    def __le__(self, other: Int | int) -> Val:
+        return self._compare("<=", other)
+
+    def __ge__(self, other: Int | int) -> Val:
+        return self._compare(">=", other)
+
+    def __gt__(self, other: Int | int) -> Val:
+        return self._compare(">", other)
+
+    def equals(self, other: Int | int) -> Val:
+        """One bit: equal."""
+        return self._compare("==", other)
+
+    def within(self, size: Int | int) -> Val:
+        """One bit: 0 <= self < size, as a single unsigned comparison."""
+        bit = self.k.ir.icmp_unsigned("<", self.ir, self.k.int(size).ir)
+        return Val(self.k, bit, DType.BOOL, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Val:
+    """Data in a register: one element (`lanes` 1) or a vector of them."""
+
+    k: Builder
+    ir: ir.Value
+    dtype: DType
+    lanes: int
+
+    def _arith(self, names: tuple[str, str], other: Val) -> Val:
+        name = names[0] if self.dtype.is_float else names[1]
+        return Val(self.k, getattr(self.k.ir, name)(self.ir, other.ir), self.dtype, self.lanes)
+
+    def __add__(self, other: Val) -> Val:
+        return self._arith(("fadd", "add"), other)
+
+    def __sub__(self, other: Val) -> Val:
+        return self._arith(("fsub", "sub"), other)
+
+    def __mul__(self, other: Val) -> Val:
+        return self._arith(("fmul", "mul"), other)
+
+    def __truediv__(self, other: Val) -> Val:
+        return self._arith(("fdiv", "sdiv" if self.dtype.is_signed else "udiv"), other)
+
+    def __and__(self, other: Val) -> Val:
+        return self._arith(("and_", "and_"), other)
+
+    def __or__(self, other: Val) -> Val:
+        return self._arith(("or_", "or_"), other)
+
+    def __xor__(self, other: Val) -> Val:
+        return self._arith(("xor", "xor"), other)
+
+    def __neg__(self) -> Val:
+        name = "fneg" if self.dtype.is_float else "neg"
+        return Val(self.k, getattr(self.k.ir, name)(self.ir), self.dtype, self.lanes)
+
+    def compare(self, op: str, other: Val) -> Val:
+        """Bits: `self op other` with op one of < <= > >= == !=; false on NaN but for !=, which is true."""
+        if self.dtype.is_float:
+            method = self.k.ir.fcmp_unordered if op == "!=" else self.k.ir.fcmp_ordered
+        else:
+            method = self.k.ir.icmp_signed if self.dtype.is_signed else self.k.ir.icmp_unsigned
+        return Val(self.k, method(op, self.ir, other.ir), DType.BOOL, self.lanes)
+
+    def __lt__(self, other: Val) -> Val:
+        return self.compare("<", other)
+
+    def __gt__(self, other: Val) -> Val:
+        return self.compare(">", other)
+
+
+@dataclass(frozen=True, eq=False)
+class Ptr:
+    """The address of an element of `dtype`; adding an index moves by elements."""
+
+    k: Builder
+    ir: ir.Value
+    dtype: DType
+
+    def __add__(self, offset: Int | int) -> Ptr:
+        step = self.k.int(offset)
+        if step.value == 0:
+            return self
+        element = memory_type(self.dtype, 1)
+        return Ptr(self.k, self.k.ir.gep(self.ir, [step.ir], source_etype=element), self.dtype)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One slot of a kernel's argument block: an address of `dtype` elements, or an integer when None."""
+
+    name: str
+    dtype: DType | None = None
+
+
+class Builder:
+    """Emits one kernel into a module of its own."""
+
+    def __init__(self, target: Target, symbol: str, parameters: Sequence[Parameter]) -> None:
+        self.target = target
+        self.module = ir.Module(name=symbol)
+        self.module.triple = target.triple
+        function = ir.Function(self.module, KERNEL_TYPE, symbol)
+        self.function = function
+        block, begin, end, scratch = function.args
+        for pointer in (block, scratch):
+            pointer.add_attribute("noalias")
+        self.ir = ir.IRBuilder(function.append_basic_block("entry"))
+        self._entry = self.ir.block
+        self.begin, self.end = Int(self, begin), Int(self, end)
+        self.scratch = scratch
+        self._arguments: dict[str, Int | Ptr] = {}
+        for slot, parameter in enumerate(parameters):
+            self._arguments[parameter.name] = self._argument(block, slot, parameter)
+
+    def _argument(self, block: ir.Value, slot: int, parameter: Parameter) -> Int | Ptr:
+        address = self.ir.gep(block, [ir.Constant(I64, slot)], source_etype=I64)
+        if parameter.dtype is None:
+            return Int(self, self.ir.load(address, name=parameter.name, typ=I64))
+        return Ptr(self, self.ir.load(address, name=parameter.name, typ=POINTER), parameter.dtype)
+
+    # ---- arguments and constants -------------------------------------------------------------------------------
+
+    def size(self, name: str) -> Int:
+        """The integer argument `name`."""
+        value = self._arguments[name]
+        assert isinstance(value, Int), name
+        return value
+
+    def pointer(self, name: str) -> Ptr:
+        """The address argument `name`."""
+        value = self._arguments[name]
+        assert isinstance(value, Ptr), name
+        return value
+
+    def int(self, value: Int | int) -> Int:
+        """An index from a Python int."""
+        return value if isinstance(value, Int) else Int(self, int(value))
+
+    def const(self, value: float | bool, dtype: DType, lanes: int = 1) -> Val:
+        """A constant, in every lane."""
+        literal = float(dtype.numpy.type(value)) if dtype.is_float else int(value)
+        one = ir.Constant(scalar_type(dtype), literal)
+        return Val(self, ir.Constant(register_type(dtype, lanes), [one] * lanes) if lanes > 1 else one, dtype, lanes)
+
+    # ---- control flow ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def loop(
+        self, stop: Int | int, *, start: Int | int = 0, step: Int | int = 1, carry: list[Val] | None = None
+    ) -> Iterator[Int]:
+        """Count from `start` while below `stop`; yields the counter.
+
+        The body replaces elements of `carry`; after the loop they hold the values of its last turn (those before
+        it when there was none).
+        """
+        first, last, stride = self.int(start), self.int(stop), self.int(step)
+        carried = carry if carry is not None else []
+        known = isinstance(first.value, int) and isinstance(last.value, int) and first.value < last.value
+        before, initial = self.ir.block, list(carried)
+        body, done = self.ir.append_basic_block("loop"), ir.Block(self.function, "done")
+        if known:
+            self.ir.branch(body)
+        else:
+            self.ir.cbranch((first < last).ir, body, done)
+        self.ir.position_at_end(body)
+        counter = self.ir.phi(I64)
+        counter.add_incoming(first.ir, before)
+        phis = [self.ir.phi(value.ir.type) for value in initial]
+        for phi, value in zip(phis, initial, strict=True):
+            phi.add_incoming(value.ir, before)
+        carried[:] = [Val(self, phi, v.dtype, v.lanes) for phi, v in zip(phis, initial, strict=True)]
+        yield Int(self, counter)
+        following = Int(self, self.ir.add(counter, stride.ir, flags=["nsw"]))
+        latch = self.ir.block
+        counter.add_incoming(following.ir, latch)
+        self.ir.cbranch((following < last).ir, body, done)
+        self.function.blocks.append(done)
+        self.ir.position_at_end(done)
+        for index, (phi, value) in enumerate(zip(phis, initial, strict=True)):
+            phi.add_incoming(carried[index].ir, latch)
+            result = self.ir.phi(phi.type)
+            result.add_incoming(carried[index].ir, latch)
+            if not known:
+                result.add_incoming(value.ir, before)
+            carried[index] = Val(self, result, value.dtype, value.lanes)
+
+    @contextmanager
+    def when(self, condition: Val) -> Iterator[None]:
+        """Run the body if the bit is set."""
+        with self.ir.if_then(condition.ir):
+            yield
+
+    def either(self, condition: Val, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+        """Run one of two bodies; for effects, not values."""
+        with self.ir.if_else(condition.ir) as (yes, no):
+            with yes:
+                then()
+            with no:
+                otherwise()
+
+    # ---- index helpers -----------------------------------------------------------------------------------------
+
+    def min(self, left: Int | int, right: Int | int) -> Int:
+        """The smaller index."""
+        a, b = self.int(left), self.int(right)
+        if isinstance(a.value, int) and isinstance(b.value, int):
+            return self.int(min(a.value, b.value))
+        return Int(self, self.ir.select((a < b).ir, a.ir, b.ir))
+
+    def max(self, left: Int | int, right: Int | int) -> Int:
+        """The larger index."""
+        a, b = self.int(left), self.int(right)
+        if isinstance(a.value, int) and isinstance(b.value, int):
+            return self.int(max(a.value, b.value))
+        return Int(self, self.ir.select((a < b).ir, b.ir, a.ir))
+
+    def pick(self, condition: Val, yes: Int | int, no: Int | int) -> Int:
+        """One of two indices."""
+        return Int(self, self.ir.select(condition.ir, self.int(yes).ir, self.int(no).ir))
+
+    def pick_pointer(self, condition: Val, yes: Ptr, no: Ptr) -> Ptr:
+        """One of two addresses."""
+        return Ptr(self, self.ir.select(condition.ir, yes.ir, no.ir), yes.dtype)
+
+    # ---- memory ------------------------------------------------------------------------------------------------
+
+    def load(self, address: Ptr, lanes: int = 1, mask: Val | None = None) -> Val:
+        """`lanes` consecutive elements; with a mask, zero (and untouched memory) where it is not set."""
+        dtype = address.dtype
+        kind = memory_type(dtype, lanes)
+        if mask is None:
+            loaded = self.ir.load(address.ir, align=dtype.size, typ=kind)
+        else:
+            name = f"llvm.masked.load.v{lanes}{_suffix(kind)}.p0"
+            intrinsic = self._declare(name, kind, [POINTER, I32, mask.ir.type, kind])
+            zero = ir.Constant(kind, None)
+            loaded = self.ir.call(intrinsic, [address.ir, ir.Constant(I32, dtype.size), mask.ir, zero])
+        if dtype is DType.BOOL:
+            loaded = self.ir.icmp_unsigned("!=", loaded, ir.Constant(kind, None))
+        return Val(self, loaded, dtype, lanes)
+
+    def store(self, value: Val, address: Ptr, mask: Val | None = None) -> None:
+        """Write consecutive elements, those the mask selects."""
+        stored, kind = value.ir, memory_type(value.dtype, value.lanes)
+        if value.dtype is DType.BOOL:
+            stored = self.ir.zext(stored, kind)
+        if mask is None:
+            self.ir.store(stored, address.ir, align=value.dtype.size)
+            return
+        name = f"llvm.masked.store.v{value.lanes}{_suffix(kind)}.p0"
+        intrinsic = self._declare(name, ir.VoidType(), [kind, POINTER, I32, mask.ir.type])
+        self.ir.call(intrinsic, [stored, address.ir, ir.Constant(I32, value.dtype.size), mask.ir])
+
+    def gather(self, address: Ptr, stride: Int, lanes: int, count: Int | None = None) -> Val:
+        """`lanes` elements `stride` apart; with `count`, only the first of them are read and the rest repeat one."""
+        parts: list[Val] = []
+        for lane in range(lanes):
+            index = self.int(lane) if count is None else self.min(lane, count - 1)
+            parts.append(self.load(address + index * stride))
+        return self.vector(parts)
+
+    def scatter(self, value: Val, address: Ptr, stride: Int, count: Int | None = None) -> None:
+        """Write the lanes `stride` elements apart, the first `count` only when given."""
+        for lane in range(value.lanes):
+            element = self.lane(value, lane)
+            if count is None:
+                self.store(element, address + self.int(lane) * stride)
+            else:
+                with self.when(self.int(lane) < count):
+                    self.store(element, address + self.int(lane) * stride)
+
+    def workspace(self, dtype: DType) -> Ptr:
+        """This thread's scratch memory, of the size the step asked for."""
+        return Ptr(self, self.scratch, dtype)
+
+    def store_pointer(self, value: Ptr, address: Ptr, index: Int | int) -> None:
+        """Keep an address in a table of 64-bit words at `address`."""
+        self.ir.store(value.ir, self.ir.gep(address.ir, [self.int(index).ir], source_etype=I64), align=8)
+
+    def load_pointer(self, address: Ptr, index: Int | int, dtype: DType) -> Ptr:
+        """An address from such a table."""
+        slot = self.ir.gep(address.ir, [self.int(index).ir], source_etype=I64)
+        return Ptr(self, self.ir.load(slot, align=8, typ=POINTER), dtype)
+
+    # ---- vectors -----------------------------------------------------------------------------------------------
+
+    def broadcast(self, value: Val, lanes: int) -> Val:
+        """One element in every lane."""
+        if value.lanes == lanes:
+            return value
+        kind = register_type(value.dtype, lanes)
+        one = self.ir.insert_element(ir.Constant(kind, ir.Undefined), value.ir, ir.Constant(I32, 0))
+        zeros = ir.Constant(ir.VectorType(I32, lanes), None)
+        return Val(self, self.ir.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros), value.dtype, lanes)
+
+    def vector(self, elements: Sequence[Val]) -> Val:
+        """A vector of these scalars (the scalar itself when there is one)."""
+        if len(elements) == 1:
+            return elements[0]
+        dtype, lanes = elements[0].dtype, len(elements)
+        result = ir.Constant(register_type(dtype, lanes), ir.Undefined)
+        for lane, element in enumerate(elements):
+            result = self.ir.insert_element(result, element.ir, ir.Constant(I32, lane))
+        return Val(self, result, dtype, lanes)
+
+    def lane(self, value: Val, index: int) -> Val:
+        """One element of a vector."""
+        if value.lanes == 1:
+            return value
+        return Val(self, self.ir.extract_element(value.ir, ir.Constant(I32, index)), value.dtype, 1)
+
+    def first_lanes(self, count: Int, lanes: int) -> Val:
+        """The mask of the first `count` lanes (none when count <= 0, all when it is large)."""
+        bounded = self.max(self.min(count, lanes), 0)
+        narrow = Val(self, self.ir.trunc(bounded.ir, I32), DType.I32, 1)
+        iota = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+        return Val(self, iota, DType.I32, lanes) < self.broadcast(narrow, lanes)
+
+    def reduce(self, value: Val, combine: Callable[[Val, Val], Val]) -> Val:
+        """All lanes combined into one element, halving the vector each time."""
+        while value.lanes > 1:
+            half = value.lanes // 2
+            kind = ir.VectorType(I32, half)
+            low, high = (
+                Val(
+                    self,
+                    self.ir.shuffle_vector(
+                        value.ir, ir.Constant(value.ir.type, ir.Undefined), ir.Constant(kind, list(range(at, at + half)))
+                    )
+                    if half > 1
+                    else self.lane(value, at).ir,
+                    value.dtype,
+                    half,
+                )
+                for at in (0, half)
+            )
+            value = combine(low, high)
+        return value
+
+    # ---- arithmetic --------------------------------------------------------------------------------------------
+
+    def fma(self, a: Val, b: Val, c: Val) -> Val:
+        """a * b + c, rounded once."""
+        return self.intrinsic("llvm.fma", a, b, c)
+
+    def select(self, condition: Val, yes: Val, no: Val) -> Val:
+        """Lane by lane, one of two."""
+        return Val(self, self.ir.select(condition.ir, yes.ir, no.ir), yes.dtype, yes.lanes)
+
+    def intrinsic(self, name: str, *operands: Val) -> Val:
+        """An LLVM intrinsic overloaded on the type of its (equal) operands."""
+        first = operands[0]
+        kind = first.ir.type
+        lanes = f"v{first.lanes}" if first.lanes > 1 else ""
+        function = self._declare(f"{name}.{lanes}{_suffix(kind)}", kind, [kind] * len(operands))
+        return Val(self, self.ir.call(function, [operand.ir for operand in operands]), first.dtype, first.lanes)
+
+    def bits(self, value: Val, dtype: DType) -> Val:
+        """The same bits as another type of the same size."""
+        return Val(self, self.ir.bitcast(value.ir, register_type(dtype, value.lanes)), dtype, value.lanes)
+
+    def cast(self, value: Val, dtype: DType) -> Val:
+        """Convert the number as ONNX's Cast does: floats to integers truncate, anything to bool is `!= 0`.
+
+        Floats beyond an integer type's range saturate (the standard leaves them undefined); NaN gives 0.
+        """
+        source, lanes = value.dtype, value.lanes
+        if source is dtype:
+            return value
+        kind = register_type(dtype, lanes)
+        if dtype is DType.BOOL:
+            return value.compare("!=", self.const(0, source, lanes))
+        if source is DType.BOOL:
+            method = self.ir.uitofp if dtype.is_float else self.ir.zext
+        elif source.is_float and dtype.is_float:
+            method = self.ir.fpext if dtype.size > source.size else self.ir.fptrunc
+        elif source.is_float:
+            return self._saturate(value, dtype)
+        elif dtype.is_float:
+            method = self.ir.sitofp if source.is_signed else self.ir.uitofp
+        elif dtype.size < source.size:
+            method = self.ir.trunc
+        elif dtype.size == source.size:
+            return Val(self, value.ir, dtype, lanes)
+        else:
+            method = self.ir.sext if source.is_signed else self.ir.zext
+        return Val(self, method(value.ir, kind), dtype, lanes)
+
+    def _saturate(self, value: Val, dtype: DType) -> Val:
+        kind = register_type(dtype, value.lanes)
+        lanes = f"v{value.lanes}" if value.lanes > 1 else ""
+        base = "llvm.fptosi.sat" if dtype.is_signed else "llvm.fptoui.sat"
+        name = f"{base}.{lanes}{_suffix(kind)}.{lanes}{_suffix(value.ir.type)}"
+        function = self._declare(name, kind, [value.ir.type])
+        return Val(self, self.ir.call(function, [value.ir]), dtype, value.lanes)
+
+    def _declare(self, name: str, result: ir.Type, operands: list[ir.Type]) -> ir.Function:
+        known: Any = self.module.globals.get(name)
+        return known or ir.Function(self.module, ir.FunctionType(result, operands), name)
+
+    def finish(self) -> ir.Module:
+        """End the function; the module is complete."""
+        self.ir.ret_void()
+        return self.module
+
+
+def _suffix(kind: ir.Type) -> str:
+    """LLVM's name of a scalar type in an intrinsic's name."""
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    if isinstance(element, ir.IntType):
+        return f"i{element.width}"
+    return "f32" if isinstance(element, ir.FloatType) else "f64"

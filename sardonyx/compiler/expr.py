@@ -1,0 +1,207 @@
+"""Scalar expressions: what a kernel does to each element, as a hashable straight-line program.
+
+An `Expr` has leaves (values given from outside: an accumulator, an operand's element) and a body of instructions,
+each reading earlier registers. Leaves are registers 0, 1, ...; instruction i writes register `len(leaves) + i`; the
+last register is the result. Straight-line rather than a tree, so that a value used twice is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sardonyx.compiler import vmath
+from sardonyx.compiler.builder import Builder, Val
+from sardonyx.compiler.dtypes import DType
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """`op` of earlier registers, giving a value of `dtype`; `value` is the number of a `const`."""
+
+    op: str
+    operands: tuple[int, ...]
+    dtype: DType
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Expr:
+    """A straight-line program; with an empty body it is its first leaf."""
+
+    leaves: tuple[DType, ...]
+    body: tuple[Instruction, ...] = ()
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the result."""
+        return self.body[-1].dtype if self.body else self.leaves[0]
+
+    def evaluate(self, k: Builder, leaves: Sequence[Val]) -> Val:
+        """Emit the code; all leaves have the same number of lanes."""
+        registers = list(leaves)
+        lanes = leaves[0].lanes
+        for step in self.body:
+            if step.op == "const":
+                assert step.value is not None
+                registers.append(k.const(step.value, step.dtype, lanes))
+            elif step.op == "cast":
+                registers.append(k.cast(registers[step.operands[0]], step.dtype))
+            else:
+                registers.append(SCALAR_OPS[step.op](k, *(registers[i] for i in step.operands)))
+        return registers[-1] if self.body else registers[0]
+
+    def __str__(self) -> str:
+        lines = [f"r{i}: {leaf.value}" for i, leaf in enumerate(self.leaves)]
+        for index, step in enumerate(self.body, len(self.leaves)):
+            inside = str(step.value) if step.op == "const" else ", ".join(f"r{i}" for i in step.operands)
+            lines.append(f"r{index} = {step.op}({inside}) {step.dtype.value}")
+        return "; ".join(lines)
+
+
+class ExprBuilder:
+    """Grows an `Expr`; registers are plain integers."""
+
+    def __init__(self) -> None:
+        self._leaves: list[DType] = []
+        self._body: list[Instruction] = []
+        self._dtypes: dict[int, DType] = {}
+        self._order: list[int] = []
+
+    def leaf(self, dtype: DType) -> int:
+        """A new value from outside."""
+        self._leaves.append(dtype)
+        register = -len(self._leaves)
+        self._dtypes[register] = dtype
+        return register
+
+    def const(self, value: float, dtype: DType) -> int:
+        """A constant."""
+        return self._append(Instruction("const", (), dtype, float(value) if dtype.is_float else int(value)))
+
+    def cast(self, register: int, dtype: DType) -> int:
+        """The value as another type."""
+        if self._dtypes[register] is dtype:
+            return register
+        return self._append(Instruction("cast", (register,), dtype))
+
+    def op(self, name: str, *operands: int, dtype: DType | None = None) -> int:
+        """Apply a scalar operation; its type is that of the last operand unless said."""
+        if name not in SCALAR_OPS:
+            raise KeyError(name)
+        return self._append(Instruction(name, operands, dtype or self._dtypes[operands[-1]]))
+
+    def dtype(self, register: int) -> DType:
+        """Type of a register."""
+        return self._dtypes[register]
+
+    def _append(self, step: Instruction) -> int:
+        self._body.append(step)
+        register = len(self._body) - 1
+        self._dtypes[register] = step.dtype
+        return register
+
+    def build(self, result: int) -> Expr:
+        """The program that computes `result`; instructions it does not need are left out."""
+        needed, stack = set(), [result]
+        while stack:
+            register = stack.pop()
+            if register >= 0 and register not in needed:
+                needed.add(register)
+                stack.extend(self._body[register].operands)
+        place = {-(i + 1): i for i in range(len(self._leaves))}
+        for index, register in enumerate(sorted(needed)):
+            place[register] = len(self._leaves) + index
+        body = tuple(
+            Instruction(s.op, tuple(place[o] for o in s.operands), s.dtype, s.value)
+            for s in (self._body[r] for r in sorted(needed))
+        )
+        if result < 0 and result != -1:
+            raise ValueError("an expression without a body must be its first leaf")
+        return Expr(tuple(self._leaves), body)
+
+
+def identity(dtype: DType) -> Expr:
+    """The expression that passes its one leaf on."""
+    return Expr((dtype,))
+
+
+def _compare(op: str) -> Callable[..., Val]:
+    return lambda k, a, b: a.compare(op, b)
+
+
+def maximum(k: Builder, a: Val, b: Val) -> Val:
+    """The larger; NaN if either is NaN."""
+    if a.dtype.is_float:
+        return k.intrinsic("llvm.maximum", a, b)
+    return k.select(a > b, a, b)
+
+
+def minimum(k: Builder, a: Val, b: Val) -> Val:
+    """The smaller; NaN if either is NaN."""
+    if a.dtype.is_float:
+        return k.intrinsic("llvm.minimum", a, b)
+    return k.select(a < b, a, b)
+
+
+def _relu(k: Builder, x: Val) -> Val:
+    zero = k.const(0, x.dtype, x.lanes)
+    return k.select(zero > x, zero, x)  # one instruction on x86, and NaN passes
+
+
+def _clip(k: Builder, x: Val, low: Val, high: Val) -> Val:
+    x = k.select(low > x, low, x)
+    return k.select(high < x, high, x)
+
+
+def _abs(k: Builder, x: Val) -> Val:
+    return k.intrinsic("llvm.fabs", x) if x.dtype.is_float else k.select(x < k.const(0, x.dtype, x.lanes), -x, x)
+
+
+def _sign(k: Builder, x: Val) -> Val:
+    zero, one = k.const(0, x.dtype, x.lanes), k.const(1, x.dtype, x.lanes)
+    magnitude = k.select(x.compare("==", zero) | x.compare("!=", x), x, one)
+    return k.select(x < zero, zero - one, magnitude)
+
+
+def _not(k: Builder, x: Val) -> Val:
+    return x ^ k.const(True, DType.BOOL, x.lanes)
+
+
+def _unary(intrinsic: str) -> Callable[..., Val]:
+    return lambda k, x: k.intrinsic(intrinsic, x)
+
+
+SCALAR_OPS: dict[str, Callable[..., Val]] = {
+    "add": lambda k, a, b: a + b,
+    "sub": lambda k, a, b: a - b,
+    "mul": lambda k, a, b: a * b,
+    "div": lambda k, a, b: a / b,
+    "neg": lambda k, a: -a,
+    "abs": _abs,
+    "sign": _sign,
+    "relu": _relu,
+    "clip": _clip,
+    "max": maximum,
+    "min": minimum,
+    "sqrt": _unary("llvm.sqrt"),
+    "floor": _unary("llvm.floor"),
+    "ceil": _unary("llvm.ceil"),
+    "round": _unary("llvm.roundeven"),
+    "exp": vmath.exp,
+    "log": vmath.log,
+    "tanh": vmath.tanh,
+    "sigmoid": vmath.sigmoid,
+    "erf": vmath.erf,
+    "less": _compare("<"),
+    "less_equal": _compare("<="),
+    "greater": _compare(">"),
+    "greater_equal": _compare(">="),
+    "equal": _compare("=="),
+    "and": lambda k, a, b: a & b,
+    "or": lambda k, a, b: a | b,
+    "xor": lambda k, a, b: a ^ b,
+    "not": _not,
+    "select": lambda k, condition, yes, no: k.select(condition, yes, no),
+}
+"""Scalar operations by name: each takes and returns vectors."""

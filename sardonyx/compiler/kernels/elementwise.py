@@ -1,0 +1,109 @@
+"""Elementwise expressions over strided and broadcast tensors; copies and casts are the simplest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.expr import Expr
+from sardonyx.compiler.program import Kernel
+
+BROADCAST, CONTIGUOUS, STRIDED = range(3)
+"""How a tensor moves along the innermost loop."""
+
+
+@dataclass(frozen=True)
+class Elementwise(Kernel):
+    """y[outer..., row, i] = expr(x0[outer..., row, i], x1[...], ...).
+
+    for (outer indices, block of rows) in domain, for row in block:
+        for i in vectors of the row:  y[i] = expr(x0[i], x1[i], ...)
+
+    `inner[j]` says how operand j moves along i, `result` how y does. A row is `n` elements; the last row of a flat
+    tensor ends at `limit`. Strides are arguments, so one kernel serves every shape.
+    """
+
+    expr: Expr
+    inner: tuple[int, ...]
+    result: int
+    outer: int
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Tensors, counts, then each tensor's strides (y is the last)."""
+        tensors = [Parameter(f"x{j}", dtype) for j, dtype in enumerate(self.expr.leaves)]
+        tensors.append(Parameter("y", self.expr.dtype))
+        counts = [Parameter(name) for name in ("n", "limit", "rows", "row_blocks", "block_rows")]
+        counts += [Parameter(f"size{axis}") for axis in range(self.outer)]
+        strides = []
+        for tensor in tensors:
+            strides += [Parameter(f"{tensor.name}_{place}") for place in ("row", "step")]
+            strides += [Parameter(f"{tensor.name}_outer{axis}") for axis in range(self.outer)]
+        return (*tensors, *counts, *strides)
+
+    def emit(self, k: Builder) -> None:
+        """See the class."""
+        names = [f"x{j}" for j in range(len(self.inner))] + ["y"]
+        kinds = (*self.inner, self.result)
+        with k.loop(k.end, start=k.begin) as item:
+            block, rest = item % k.size("row_blocks"), item // k.size("row_blocks")
+            bases = [k.pointer(name) for name in names]
+            for axis in reversed(range(self.outer)):
+                at, rest = rest % k.size(f"size{axis}"), rest // k.size(f"size{axis}")
+                bases = [base + at * k.size(f"{n}_outer{axis}") for base, n in zip(bases, names, strict=True)]
+            first = block * k.size("block_rows")
+            with k.loop(k.min(first + k.size("block_rows"), k.size("rows")), start=first) as row:
+                here = [base + row * k.size(f"{n}_row") for base, n in zip(bases, names, strict=True)]
+                length = k.min(k.size("n"), k.size("limit") - row * k.size("n"))
+                self._row(k, here, kinds, [k.size(f"{n}_step") for n in names], length)
+
+    def _row(
+        self, k: Builder, here: Sequence[Ptr], kinds: Sequence[int], steps: Sequence[Int], length: Int
+    ) -> None:
+        lanes = k.target.lanes(DType.F32)
+        whole = length // lanes * lanes
+        constants = {
+            j: k.load(here[j]) for j, kind in enumerate(kinds[:-1]) if kind == BROADCAST
+        }  # read once a row
+
+        def compute(at: Int, width: int, count: Int | None) -> None:
+            mask = k.first_lanes(count, width) if count is not None else None
+            leaves = []
+            for j, kind in enumerate(kinds[:-1]):
+                if kind == BROADCAST:
+                    leaves.append(k.broadcast(constants[j], width))
+                elif kind == CONTIGUOUS:
+                    leaves.append(k.load(here[j] + at, width, mask))
+                else:
+                    leaves.append(k.gather(here[j] + at * steps[j], steps[j], width, count))
+            self._write(k, self.expr.evaluate(k, leaves), here[-1], kinds[-1], steps[-1], at, count, mask)
+
+        with k.loop(whole, step=lanes) as at:
+            compute(at, lanes, None)
+        if self._masks():
+            with k.when(whole < length):
+                compute(whole, lanes, length - whole)
+        else:
+            with k.loop(length, start=whole) as at:
+                compute(at, 1, None)
+
+    def _write(
+        self,
+        k: Builder,
+        value: Val,
+        base: Ptr,
+        kind: int,
+        step: Int,
+        at: Int,
+        count: Int | None,
+        mask: Val | None,
+    ) -> None:
+        if kind == CONTIGUOUS:
+            k.store(value, base + at, mask)
+        else:
+            k.scatter(value, base + at * step, step, count)
+
+    def _masks(self) -> bool:
+        """Whether the processor has masked loads and stores for every type here; else the tail goes one by one."""
+        return all(dtype.size in (4, 8) for dtype in (*self.expr.leaves, self.expr.dtype))

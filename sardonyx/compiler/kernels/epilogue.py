@@ -1,0 +1,59 @@
+"""What a kernel does to its results before it stores them: an expression over the result and further operands.
+
+An operand of an epilogue is addressed by the row and the column of the element: `row stride` is an argument,
+the column stride shapes the code and is 1 (a vector along the columns) or 0 (one value for all columns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.expr import Expr, identity
+from sardonyx.compiler.program import View
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """`expr`'s leaf 0 is the kernel's own result; leaf i + 1 is operand i, whose column stride is `columns[i]`."""
+
+    expr: Expr
+    columns: tuple[int, ...] = ()
+
+    @classmethod
+    def plain(cls, dtype: DType) -> Epilogue:
+        """Store the result as it is."""
+        return cls(identity(dtype))
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Three slots for each operand: its address, its row stride and its group stride."""
+        slots: list[Parameter] = []
+        for index, dtype in enumerate(self.expr.leaves[1:]):
+            slots += [Parameter(f"e{index}", dtype), Parameter(f"e{index}_row"), Parameter(f"e{index}_group")]
+        return tuple(slots)
+
+    def arguments(self, operands: Sequence[tuple[View, int, int]]) -> dict[str, View | int]:
+        """The argument values for operands given as (view, row stride, group stride)."""
+        values: dict[str, View | int] = {}
+        for index, (view, row, group) in enumerate(operands):
+            values |= {f"e{index}": view, f"e{index}_row": row, f"e{index}_group": group}
+        return values
+
+    def bases(self, k: Builder, group: Int | int = 0) -> list[Ptr]:
+        """The operands' addresses for a group."""
+        return [k.pointer(f"e{i}") + k.int(group) * k.size(f"e{i}_group") for i in range(len(self.columns))]
+
+    def apply(
+        self, k: Builder, result: Val, bases: Sequence[Ptr], row: Int, column: Int, mask: Val | None = None
+    ) -> Val:
+        """The value to store for `result`, whose first lane stands at (row, column)."""
+        leaves = [result]
+        for index, (base, column_stride) in enumerate(zip(bases, self.columns, strict=True)):
+            address = base + row * k.size(f"e{index}_row")
+            if column_stride:
+                leaves.append(k.load(address + column, result.lanes, mask))
+            else:
+                leaves.append(k.broadcast(k.load(address), result.lanes))
+        return self.expr.evaluate(k, leaves)

@@ -1,0 +1,210 @@
+"""Matrix products and convolutions as one kernel: an implicit matrix product over packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.kernels.epilogue import Epilogue
+from sardonyx.compiler.kernels.window import Tile, axis_parameters, tile_at
+from sardonyx.compiler.program import Kernel
+from sardonyx.compiler.target import Target
+
+
+@dataclass(frozen=True)
+class ImplicitGemm(Kernel):
+    """y[g, m, n] = epilogue(sum over taps t and channels c of x[g, window(m) + t, c] * w[g, n, t, c]).
+
+    A row m is an output pixel (a matrix row when `spatial` is 0, which makes this a batched matrix product with
+    the batch in g); a window element outside the input counts as 0. Weights are in panels of `vectors` registers:
+    w[g][panel][tap][channel][column], the last panel padded with zeros (`pack_panels`).
+
+        for (g, block of m-tiles, panel) in domain, for m-tile in block:  acc = 0
+            for t in taps:  row r starts at x + window(m + r) + t, or at zeros when that is outside
+                for c in channels:  acc[r, :] += x[r][c * channel_stride] * w[c, :]
+            y[m-tile, panel] = epilogue(acc)
+
+    The channel stride of the input is an argument, so channels-first inputs are read where they are. Rows past
+    the last one repeat it, which is harmless since a tile loads all its operands before it stores.
+    After XNNPACK's indirect convolution (Dukhan, arXiv:1907.02129), with the indirection computed in registers.
+    """
+
+    rows: int
+    vectors: int
+    spatial: int
+    dtype: DType
+    epilogue: Epilogue
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """x, w, y and zeros (`channels * channel_stride` of them), strides and counts, then each spatial axis."""
+        sizes = ("m", "n", "channels", "x_channel", "x_row", "x_group", "w_panel", "w_group", "y_row", "y_group")
+        sizes += ("panels", "blocks", "block_tiles")
+        slots = [Parameter(name, self.dtype) for name in ("x", "w", "zeros")]
+        slots.append(Parameter("y", self.epilogue.expr.dtype))
+        slots += [Parameter(name) for name in sizes]
+        return (*slots, *axis_parameters(self.spatial), *self.epilogue.parameters())
+
+    def emit(self, k: Builder) -> None:
+        """See the class."""
+        lanes = k.target.lanes(self.dtype)
+        width = self.vectors * lanes
+        with k.loop(k.end, start=k.begin) as item:
+            panel = item % k.size("panels")
+            block = item // k.size("panels") % k.size("blocks")
+            group = item // k.size("panels") // k.size("blocks")
+            column = panel * width
+            weights = k.pointer("w") + (group * k.size("w_group") + panel * k.size("w_panel"))
+            inputs = k.pointer("x") + group * k.size("x_group")
+            outputs = k.pointer("y") + (group * k.size("y_group") + column)
+            operands = self.epilogue.bases(k, group)
+            first = block * k.size("block_tiles")
+            tiles = (k.size("m") + (self.rows - 1)) // self.rows
+            with k.loop(k.min(first + k.size("block_tiles"), tiles), start=first) as tile:
+                window = tile_at(k, inputs, tile * self.rows, self.rows, self.spatial)
+                acc = [k.const(0.0, self.dtype, lanes) for _ in range(self.rows * self.vectors)]
+                self._taps(k, window, weights, acc, 0, list(window.origins), [])
+                self._store(k, window, acc, outputs, operands, column)
+
+    def _taps(
+        self,
+        k: Builder,
+        window: Tile,
+        weights: Ptr,
+        acc: list[Val],
+        axis: int,
+        rows: Sequence[Ptr],
+        inside: Sequence[Val],
+    ) -> None:
+        """Loop over the window's axes from `axis` on; `rows` are the addresses so far, `inside` whether they hold."""
+        if axis == self.spatial:
+            zeros = k.pointer("zeros")
+            if inside:
+                rows = [k.pick_pointer(ok, row, zeros) for ok, row in zip(inside, rows, strict=True)]
+            accumulate(k, rows, k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
+            return
+        taps = k.size(f"taps{axis}")
+        width = self.vectors * k.target.lanes(self.dtype)
+        span = k.size("channels") * width
+        for later in range(axis + 1, self.spatial):
+            span = span * k.size(f"taps{later}")
+        with k.loop(taps, carry=acc) as tap:
+            reach = tap * k.size(f"dilation{axis}")
+            here = [(c[axis] + reach).within(k.size(f"size{axis}")) for c in window.corners]
+            both = [a & b for a, b in zip(inside, here, strict=True)] if inside else here
+            moved = [row + reach * k.size(f"x{axis}") for row in rows]
+            self._taps(k, window, weights + tap * span, acc, axis + 1, moved, both)
+
+    def _store(
+        self, k: Builder, window: Tile, acc: list[Val], outputs: Ptr, operands: Sequence[Ptr], column: Int
+    ) -> None:
+        lanes = k.target.lanes(self.dtype)
+        left = k.size("n") - column
+
+        def write(masked: bool) -> None:
+            masks = [k.first_lanes(left - v * lanes, lanes) if masked else None for v in range(self.vectors)]
+            results = []
+            for r, row in enumerate(window.rows):
+                for v, mask in enumerate(masks):
+                    at = column + v * lanes
+                    results.append(self.epilogue.apply(k, acc[r * self.vectors + v], operands, row, at, mask))
+            for r, row in enumerate(window.rows):
+                base = outputs + row * k.size("y_row")
+                for v, mask in enumerate(masks):
+                    k.store(results[r * self.vectors + v], base + v * lanes, mask)
+
+        k.either(left >= self.vectors * lanes, lambda: write(False), lambda: write(True))
+
+
+def accumulate(
+    k: Builder, rows: Sequence[Ptr], stride: Int, panel: Ptr, depth: Int, acc: list[Val], vectors: int
+) -> None:
+    """acc[r, v] += sum over i < depth of rows[r][i * stride] * panel[i, v]: the register tile's inner loop."""
+    lanes = acc[0].lanes
+    with k.loop(depth, carry=acc) as i:
+        columns = [k.load(panel + (i * (vectors * lanes) + v * lanes), lanes) for v in range(vectors)]
+        for r, row in enumerate(rows):
+            element = k.broadcast(k.load(row + i * stride), lanes)
+            for v, column in enumerate(columns):
+                acc[r * vectors + v] = k.fma(element, column, acc[r * vectors + v])
+
+
+def pack_panels(weights: np.ndarray, width: int) -> np.ndarray:
+    """Weights [groups, n, taps, channels] as [groups, panels, taps, channels, width], padded with zeros."""
+    groups, n, taps, channels = weights.shape
+    panels = -(-n // width)
+    packed = np.zeros((groups, panels, taps, channels, width), weights.dtype)
+    for panel in range(panels):
+        part = weights[:, panel * width : (panel + 1) * width]
+        packed[:, panel, :, :, : part.shape[1]] = part.transpose(0, 2, 3, 1)
+    return packed
+
+
+@dataclass(frozen=True)
+class PackPanels(Kernel):
+    """The same packing at run time, for a matrix that is not a constant: y[g][panel][k][column] = b[g, k, n]."""
+
+    vectors: int
+    contiguous: bool
+    dtype: DType
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """b with its strides, y, and the counts."""
+        sizes = ("depth", "n", "b_group", "b_row", "b_column", "panels")
+        return (Parameter("b", self.dtype), Parameter("y", self.dtype), *(Parameter(s) for s in sizes))
+
+    def emit(self, k: Builder) -> None:
+        """One panel an item."""
+        lanes = k.target.lanes(self.dtype)
+        width = self.vectors * lanes
+        with k.loop(k.end, start=k.begin) as item:
+            panel, group = item % k.size("panels"), item // k.size("panels")
+            column = panel * width
+            source = k.pointer("b") + (group * k.size("b_group") + column * k.size("b_column"))
+            target = k.pointer("y") + item * (k.size("depth") * width)
+            left = k.size("n") - column
+            masks = [k.first_lanes(left - v * lanes, lanes) for v in range(self.vectors)]
+            with k.loop(k.size("depth")) as i:
+                for v, mask in enumerate(masks):
+                    at = source + (i * k.size("b_row") + k.size("b_column") * (v * lanes))
+                    if self.contiguous:
+                        value = k.load(at, lanes, mask)
+                    else:
+                        value = self._gather(k, source, i, v, left)
+                    k.store(value, target + (i * width + v * lanes))
+
+    def _gather(self, k: Builder, source: Ptr, i: Int, vector: int, left: Int) -> Val:
+        """Lanes `b_column` apart; past the matrix' end they repeat its last column (never stored results)."""
+        lanes = k.target.lanes(self.dtype)
+        base = source + i * k.size("b_row")
+        parts = []
+        for lane in range(lanes):
+            column = k.min(vector * lanes + lane, left - 1)
+            parts.append(k.load(base + column * k.size("b_column")))
+        return k.vector(parts)
+
+
+def tile_for(target: Target, dtype: DType, m: int, n: int) -> tuple[int, int]:
+    """(rows, vectors) of the register tile for m rows and n columns.
+
+    A tile needs rows * vectors accumulators, a register a vector of weights and one for the broadcast element.
+    Costs a turn of the inner loop: the larger of its multiply-adds (two a cycle) and its loads (two a cycle),
+    never less than the latency of a dependent addition (four cycles); the tile with the least cost for the
+    padded problem wins.
+    """
+    lanes = target.lanes(dtype)
+    best, best_cost = (1, 1), float("inf")
+    for vectors in range(1, 9):
+        for rows in range(1, 15):
+            spare = 2 if vectors > 1 or target.vector_registers == 16 else 1
+            if rows * vectors + vectors + spare - 1 > target.vector_registers:
+                continue
+            turns = -(-m // rows) * -(-n // (vectors * lanes))
+            cycles = max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
+            cost = turns * (cycles + 0.05 * vectors)
+            if cost < best_cost * 0.999:
+                best, best_cost = (rows, vectors), cost
+    return best

@@ -1,0 +1,155 @@
+"""Reductions over one axis, and softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sardonyx.compiler import vmath
+from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.expr import Expr, maximum, minimum
+from sardonyx.compiler.kernels.epilogue import Epilogue
+from sardonyx.compiler.program import Kernel
+
+_COMBINE: dict[str, tuple[float, Callable[[Builder, Val, Val], Val]]] = {
+    "sum": (0.0, lambda k, a, b: a + b),
+    "prod": (1.0, lambda k, a, b: a * b),
+    "max": (float("-inf"), maximum),
+    "min": (float("inf"), minimum),
+}
+COMBINERS = tuple(_COMBINE)
+
+
+def neutral(combine: str, dtype: DType) -> float:
+    """The value that changes nothing: for integers the ends of their range stand for the infinities."""
+    value = _COMBINE[combine][0]
+    if dtype.is_float or value in (0.0, 1.0):
+        return value
+    low, high = (-(1 << (8 * dtype.size - 1)), (1 << (8 * dtype.size - 1)) - 1)
+    if not dtype.is_signed:
+        low, high = 0, (1 << (8 * dtype.size)) - 1
+    return low if combine == "max" else high
+
+
+@dataclass(frozen=True)
+class Reduce(Kernel):
+    """y[o, i] = epilogue(combine over r of before(x[o, r, i])).
+
+    `along` True: the reduced axis is contiguous and i has one value; lanes are combined at the end. Else i is
+    contiguous, a vector of it an item.
+    """
+
+    combine: str
+    before: Expr
+    along: bool
+    epilogue: Epilogue
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """x, y, counts and strides."""
+        tensors = (Parameter("x", self.before.leaves[0]), Parameter("y", self.epilogue.expr.dtype))
+        names = ("length", "columns", "column_blocks", "x_outer", "x_step", "y_outer")
+        return (*tensors, *(Parameter(n) for n in names), *self.epilogue.parameters())
+
+    def emit(self, k: Builder) -> None:
+        """See the class."""
+        lanes = k.target.lanes(DType.F32)
+        operands = self.epilogue.bases(k)
+        with k.loop(k.end, start=k.begin) as item:
+            outer, column = item // k.size("column_blocks"), (item % k.size("column_blocks")) * lanes
+            source = k.pointer("x") + (outer * k.size("x_outer") + column)
+            target = k.pointer("y") + (outer * k.size("y_outer") + column)
+            if self.along:
+                self._along(k, source, target, operands, outer)
+            else:
+                self._across(k, source, target, operands, outer, column)
+
+    def _along(self, k: Builder, source: Ptr, target: Ptr, operands: Sequence[Ptr], outer: Int) -> None:
+        dtype, join = self.before.dtype, _COMBINE[self.combine][1]
+        lanes = k.target.lanes(DType.F32)
+        start = k.const(neutral(self.combine, dtype), dtype, lanes)
+        whole = k.size("length") // lanes * lanes
+        acc = [start]
+        with k.loop(whole, step=lanes, carry=acc) as at:
+            acc[0] = join(k, acc[0], self.before.evaluate(k, [k.load(source + at, lanes)]))
+        total = [k.reduce(acc[0], lambda a, b: join(k, a, b))]
+        with k.loop(k.size("length"), start=whole, carry=total) as at:
+            total[0] = join(k, total[0], self.before.evaluate(k, [k.load(source + at)]))
+        k.store(self.epilogue.apply(k, total[0], operands, outer, k.int(0)), target)
+
+    def _across(
+        self, k: Builder, source: Ptr, target: Ptr, operands: Sequence[Ptr], outer: Int, column: Int
+    ) -> None:
+        dtype, join = self.before.dtype, _COMBINE[self.combine][1]
+        lanes = k.target.lanes(DType.F32)
+
+        def compute(at: Int, width: int) -> None:
+            acc = [k.const(neutral(self.combine, dtype), dtype, width)]
+            with k.loop(k.size("length"), carry=acc) as step:
+                value = k.load(source + (at + step * k.size("x_step")), width)
+                acc[0] = join(k, acc[0], self.before.evaluate(k, [value]))
+            k.store(self.epilogue.apply(k, acc[0], operands, outer, column + at), target + at)
+
+        def tail() -> None:
+            with k.loop(k.size("columns") - column) as at:
+                compute(at, 1)
+
+        k.either(column + lanes <= k.size("columns"), lambda: compute(k.int(0), lanes), tail)
+
+
+@dataclass(frozen=True)
+class Softmax(Kernel):
+    """y[o, :] = e ** (x[o, :] - max) / sum, over a contiguous row; with `log`, its logarithm.
+
+    for o in domain:  top = max(x);  y = e ** (x - top), total = sum(y);  y = y / total
+    """
+
+    log: bool
+    dtype: DType
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """x, y, the row's length and the strides of rows."""
+        names = ("length", "x_outer", "y_outer")
+        return (Parameter("x", self.dtype), Parameter("y", self.dtype), *(Parameter(n) for n in names))
+
+    def emit(self, k: Builder) -> None:
+        """See the class."""
+        lanes, length = k.target.lanes(self.dtype), k.size("length")
+        low = k.const(float("-inf"), self.dtype, lanes)
+        zero = k.const(0.0, self.dtype, lanes)
+
+        def sweep(carry: list[Val], body: Callable[[Int, Val], None]) -> None:
+            """Run `body` on each vector of the row; the tail's runs whole too, its lanes past the end masked."""
+            with k.loop(length, step=lanes, carry=carry) as at:
+                body(at, k.first_lanes(length - at, lanes))
+
+        with k.loop(k.end, start=k.begin) as row:
+            source = k.pointer("x") + row * k.size("x_outer")
+            target = k.pointer("y") + row * k.size("y_outer")
+            top = [low]
+
+            def highest(at: Int, mask: Val) -> None:
+                top[0] = maximum(k, top[0], k.select(mask, k.load(source + at, lanes, mask), low))
+
+            sweep(top, highest)
+            peak = k.broadcast(k.reduce(top[0], lambda a, b: maximum(k, a, b)), lanes)
+            total = [zero]
+
+            def exponentials(at: Int, mask: Val) -> None:
+                shifted = k.load(source + at, lanes, mask) - peak
+                power = vmath.exp(k, shifted)
+                total[0] = total[0] + k.select(mask, power, zero)
+                k.store(shifted if self.log else power, target + at, mask)
+
+            sweep(total, exponentials)
+            denominator = k.reduce(total[0], lambda a, b: a + b)
+            if self.log:
+                shift = k.broadcast(vmath.log(k, denominator), lanes)
+            else:
+                shift = k.broadcast(denominator, lanes)
+
+            def finish(at: Int, mask: Val) -> None:
+                value = k.load(target + at, lanes, mask)
+                k.store(value - shift if self.log else value / shift, target + at, mask)
+
+            sweep([], finish)

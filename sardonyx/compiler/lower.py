@@ -1,0 +1,354 @@
+"""Lowering: a graph, with its inputs' dims bound, to a program.
+
+Nodes are lowered in the graph's order by the rules of `sardonyx.ops`, given as a table. While lowering, a value is
+either a `View` of memory at run time or an array known now; a node whose inputs are all known is evaluated at once,
+so shape arithmetic leaves no trace in the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.expr import Expr, identity
+from sardonyx.compiler.fuse import Fuser, Fusion, Operand, Own, Placement, Scalar
+from sardonyx.compiler.kernels.elementwise import BROADCAST, CONTIGUOUS, STRIDED, Elementwise
+from sardonyx.compiler.layout import collapse, dense_like
+from sardonyx.compiler.program import (
+    Buffer,
+    BufferKind,
+    Kernel,
+    Program,
+    ProgramBuilder,
+    View,
+    channels_last,
+    row_major,
+)
+from sardonyx.compiler.target import Target
+from sardonyx.errors import CompileError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Array = np.ndarray[Any, Any]
+Rule = Callable[["Lowering", "ir.Node"], None]
+
+_ELEMENTS_PER_CHUNK = 4096
+"""Elementwise work a thread takes at once: long beside an atomic addition, short beside a step."""
+_FLAT_ROW = 1024
+"""Elements of a row into which a flat tensor is cut."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What operators mean: rules that lower a node, and scalar functions of elementwise operators.
+
+    `evaluate` computes a node from known arrays (constant folding at lowering).
+    """
+
+    rule: Callable[[ir.Node], Rule | None]
+    scalar: Callable[[ir.Node], Scalar | None]
+    evaluate: Callable[[ir.Node, Sequence[Array | None]], list[Array]]
+
+
+@dataclass
+class PackedWeights:
+    """Weights in a kernel's layout, made once a session and shared by its programs."""
+
+    arrays: dict[Hashable, Array] = field(default_factory=dict)
+
+    def get(self, key: Hashable, make: Callable[[], Array]) -> Array:
+        """The array of `key`, aligned to a cache line."""
+        found = self.arrays.get(key)
+        if found is None:
+            found = self.arrays[key] = _aligned(make())
+        return found
+
+
+def _aligned(array: Array) -> Array:
+    raw = np.empty(array.nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    target = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    target[...] = array
+    return target
+
+
+class Lowering:
+    """One lowering in progress: what the rules in `sardonyx.ops` work with."""
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        dims: Sequence[tuple[int, ...]],
+        target: Target,
+        rules: Rules,
+        threads: int,
+        packed: PackedWeights,
+    ) -> None:
+        self.target, self.threads, self.packed = target, threads, packed
+        self._graph, self._rules = graph, rules
+        self._program = ProgramBuilder()
+        self._values: dict[ir.Value, Operand] = {}
+        self._done: set[ir.Node] = set()
+        self._outputs: dict[ir.Value, int] = {}
+        for index, value in enumerate(graph.outputs):
+            self._outputs.setdefault(value, index)
+        self._output_buffers: dict[int, View] = {}
+        nodes = list(graph)
+        self._nodes = nodes
+        self._fuser = Fuser(
+            values=self._values,
+            scalar=rules.scalar,
+            position={node: index for index, node in enumerate(nodes)},
+            outputs=frozenset(self._outputs),
+            view=self.view,
+        )
+        self._inputs = [self._input(value, size) for value, size in zip(graph.inputs, dims, strict=True)]
+        self._zeros: Array = np.zeros(0, np.float32)
+
+    def _input(self, value: ir.Value, dims: tuple[int, ...]) -> View:
+        dtype = dtype_of(value)
+        buffer = self._program.buffer(BufferKind.INPUT, prod(dims) * dtype.size, value.name or "")
+        view = View(buffer, dtype, dims, row_major(dims))
+        self._values[value] = view
+        return view
+
+    # ---- values ------------------------------------------------------------------------------------------------
+
+    def known(self, value: ir.Value | None) -> Array | None:
+        """The value if it is an array known now."""
+        if value is None:
+            return None
+        operand = self._operand(value)
+        return operand if isinstance(operand, np.ndarray) else None
+
+    def view(self, value: ir.Value | None) -> View:
+        """The value in memory; a known array becomes a constant of the program."""
+        if value is None:
+            raise CompileError("a rule asked for an input that is not given")
+        operand = self._operand(value)
+        if isinstance(operand, View):
+            return operand
+        return self.constant(operand, value.name or "")
+
+    def dims(self, value: ir.Value | None) -> tuple[int, ...]:
+        """The value's dims."""
+        if value is None:
+            raise CompileError("a rule asked for the dims of an input that is not given")
+        operand = self._operand(value)
+        return operand.dims if isinstance(operand, View) else tuple(operand.shape)
+
+    def _operand(self, value: ir.Value) -> Operand:
+        found = self._values.get(value)
+        if found is None:
+            tensor = value.const_value
+            if tensor is None:
+                raise CompileError("a value is used before it is computed", where=value.name)
+            found = self._values[value] = np.asarray(tensor.numpy())
+        return found
+
+    def constant(self, array: Array, name: str = "") -> View:
+        """A constant of the program."""
+        return self._program.constant(array, name)
+
+    def zeros(self, count: int, dtype: DType) -> View:
+        """At least `count` zeros."""
+        if self._zeros.size < count or self._zeros.dtype != dtype.numpy:
+            self._zeros = np.zeros(max(count, 1024), dtype.numpy)
+        return self._program.constant(self._zeros, "zeros")
+
+    def define(self, value: ir.Value, operand: Operand) -> None:
+        """Say what a node's output is."""
+        self._values[value] = operand
+
+    # ---- memory ------------------------------------------------------------------------------------------------
+
+    def temporary(self, dims: tuple[int, ...], dtype: DType, strides: tuple[int, ...] | None = None) -> View:
+        """Memory for an intermediate result, row-major unless strides are given; it must be dense."""
+        buffer = self._program.buffer(BufferKind.ARENA, prod(dims) * dtype.size)
+        return View(buffer, dtype, dims, strides or row_major(dims))
+
+    def result(
+        self, value: ir.Value, dims: tuple[int, ...], dtype: DType, strides: tuple[int, ...] | None = None
+    ) -> View:
+        """Memory for a node's output, which it also defines: the graph's own output memory when the layout allows."""
+        steps = strides or row_major(dims)
+        view = View(Buffer(-1, BufferKind.ARENA, 0), dtype, dims, steps)
+        index = self._outputs.get(value)
+        if index is not None and index not in self._output_buffers and view.is_row_major:
+            buffer = self._program.buffer(BufferKind.OUTPUT, prod(dims) * dtype.size, value.name or "")
+            view = self._output_buffers[index] = View(buffer, dtype, dims, row_major(dims))
+        else:
+            view = self.temporary(dims, dtype, steps)
+        self._values[value] = view
+        return view
+
+    def channels_last(self, view: View) -> View:
+        """The image [N, C, spatial...] with its channels contiguous: itself, or a copy."""
+        if view.dims[1] == 1 or view.strides[1] == 1:
+            return view
+        return self.copied(view, channels_last(view.dims))
+
+    def copied(self, view: View, strides: tuple[int, ...] | None = None) -> View:
+        """A dense copy, row-major unless strides are given."""
+        target = self.temporary(view.dims, view.dtype, strides)
+        self.copy(view, target)
+        return target
+
+    def copy(self, source: View, target: View, label: str = "copy") -> None:
+        """Copy elements, converting them when the types differ."""
+        if source.dtype is not target.dtype:
+            raise CompileError("a copy changes the type", expected=str(target.dtype), got=str(source.dtype))
+        self.elementwise(identity(source.dtype), [source.broadcast(target.dims)], target, label)
+
+    # ---- steps -------------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        kernel: Kernel,
+        arguments: Mapping[str, View | int],
+        *,
+        domain: int,
+        label: str,
+        writes: tuple[str, ...] = ("y",),
+        cost: float = 0.0,
+        scratch: int = 0,
+    ) -> None:
+        """Run a kernel over `domain` items; `cost` is an item's work in floating-point operations or elements.
+
+        The chunk is cut so that each thread gets several, and none is too short to be worth taking.
+        """
+        if domain == 0:
+            return
+        fair = -(-domain // (8 * self.threads)) if self.threads > 1 else domain
+        worth = int(_ELEMENTS_PER_CHUNK / cost) if cost else 1
+        chunk = max(1, min(max(fair, worth), -(-domain // self.threads)))
+        self._program.step(
+            kernel, arguments, writes=writes, domain=domain, chunk=chunk, scratch=scratch, label=label
+        )
+
+    def elementwise(self, expr: Expr, operands: Sequence[View], target: View, label: str) -> None:
+        """target = expr(operands), all of the target's dims (stride 0 where they broadcast)."""
+        if target.size == 0:
+            return
+        nest = collapse(target.dims, [target.strides, *(o.strides for o in operands)])
+        sizes, strides = nest.sizes or (1,), nest.strides if nest.sizes else ((1,),) * (len(operands) + 1)
+        inner = tuple(_inner(s[-1]) for s in strides)
+        n, limit = sizes[-1], sizes[-1]
+        if len(sizes) == 1:
+            n = min(sizes[0], _FLAT_ROW)
+            rows, limit = -(-sizes[0] // n), sizes[0]
+            row_strides = [s[-1] * n for s in strides]
+            outer: tuple[int, ...] = ()
+        else:
+            rows, outer = sizes[-2], sizes[:-2]
+            row_strides = [s[-2] for s in strides]
+            limit = rows * n
+        block = max(1, min(rows, _ELEMENTS_PER_CHUNK // n))
+        kernel = Elementwise(expr, inner[1:], inner[0], len(outer))
+        names = [f"x{j}" for j in range(len(operands))] + ["y"]
+        order = [*range(1, len(strides)), 0]
+        arguments: dict[str, View | int] = dict(zip(names, [*operands, target], strict=True))
+        arguments |= {"n": n, "limit": limit, "rows": rows, "row_blocks": -(-rows // block), "block_rows": block}
+        arguments |= {f"size{axis}": size for axis, size in enumerate(outer)}
+        for name, index in zip(names, order, strict=True):
+            arguments |= {f"{name}_row": row_strides[index], f"{name}_step": strides[index][-1]}
+            arguments |= {f"{name}_outer{a}": strides[index][a] for a in range(len(outer))}
+        self.step(kernel, arguments, domain=prod(outer) * -(-rows // block), label=label, cost=block * n)
+
+    # ---- fusion ------------------------------------------------------------------------------------------------
+
+    def fusion(
+        self,
+        node: ir.Node,
+        dims: tuple[int, ...],
+        dtype: DType,
+        place: Placement,
+        prelude: tuple[tuple[str, View | None], ...] = (),
+    ) -> Fusion:
+        """The epilogue behind `node`'s first output, after `prelude`; its nodes count as lowered."""
+        value = node.outputs[0]
+        nodes = self._fuser.grow(node, value, dims, place)
+        output = nodes[-1].outputs[0] if nodes else value
+        self._done.update(nodes)
+        return self._fuser.fuse(nodes, Own(node, value, dtype, prelude), dims, place, output)
+
+    def elementwise_group(self, node: ir.Node) -> None:
+        """Lower an elementwise node with those that can follow it in one kernel."""
+        shapes = [self.dims(value) for value in node.inputs if value is not None]
+        dims = tuple(int(d) for d in np.broadcast_shapes(*shapes))
+        nodes = [node, *self._fuser.grow(node, node.outputs[0], dims, anywhere)]
+        self._done.update(nodes)
+        fusion = self._fuser.fuse(nodes, None, dims, anywhere, nodes[-1].outputs[0])
+        self.elementwise_fusion(fusion, [view for view, _ in fusion.operands], dims)
+
+    def elementwise_fusion(self, fusion: Fusion, operands: Sequence[View], dims: tuple[int, ...]) -> None:
+        """Run a fusion as a kernel of its own; the result lies like the first operand that has all its dims."""
+        full = [v for v in operands if all(s or d == 1 for s, d in zip(v.strides, v.dims, strict=True))]
+        strides = dense_like(dims, full[0].strides) if full else None
+        target = self.result(fusion.output, dims, fusion.expr.dtype, strides)
+        self.elementwise(fusion.expr, operands, target, fusion.label)
+
+    # ---- the whole ---------------------------------------------------------------------------------------------
+
+    def run(self) -> Program:
+        """Lower every node."""
+        for node in self._nodes:
+            if node not in self._done:
+                self._lower(node)
+        outputs = [self._output(index, value) for index, value in enumerate(self._graph.outputs)]
+        program = Program(
+            tuple(self._program.buffers), tuple(self._program.steps), tuple(self._inputs), tuple(outputs)
+        )
+        program.verify()
+        return program
+
+    def _lower(self, node: ir.Node) -> None:
+        known = [self.known(value) for value in node.inputs]
+        if all(array is not None or value is None for array, value in zip(known, node.inputs, strict=True)):
+            for value, array in zip(node.outputs, self._rules.evaluate(node, known), strict=True):
+                self.define(value, np.asarray(array))
+            return
+        rule = self._rules.rule(node)
+        if rule is not None:
+            rule(self, node)
+        elif self._rules.scalar(node) is not None:
+            self.elementwise_group(node)
+        else:
+            raise CompileError(f"no rule for {node.domain or 'ai.onnx'}.{node.op_type}", where=node.name)
+
+    def _output(self, index: int, value: ir.Value) -> Operand:
+        """Where output `index` is at the end; copied to the output's memory when it lies elsewhere."""
+        made = self._output_buffers.get(index)
+        if made is not None:
+            return made
+        operand = self._operand(value)
+        if isinstance(operand, np.ndarray):
+            return operand
+        size = prod(operand.dims) * operand.dtype.size
+        buffer = self._program.buffer(BufferKind.OUTPUT, size, value.name or "")
+        target = View(buffer, operand.dtype, operand.dims, row_major(operand.dims))
+        self.copy(operand, target, f"output {value.name}")
+        return target
+
+
+def anywhere(view: View) -> tuple[int, ...]:
+    """The placement of an elementwise kernel: it addresses any operand."""
+    return ()
+
+
+def _inner(stride: int) -> int:
+    return {0: BROADCAST, 1: CONTIGUOUS}.get(stride, STRIDED)
+
+
+def dtype_of(value: ir.Value) -> DType:
+    """The compiler's type of a value; CompileError when it has none."""
+    found = DType.of(value.dtype.numpy()) if value.dtype is not None else None
+    if found is None:
+        raise CompileError(f"no native type for {value.dtype}", where=value.name)
+    return found

@@ -1,0 +1,268 @@
+"""What lies between lowering and code: buffers, views of them, and a table of steps."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sardonyx.compiler.builder import Builder, Parameter
+from sardonyx.compiler.dtypes import DType
+from sardonyx.errors import CompileError
+
+
+class BufferKind(Enum):
+    """Where a buffer's memory comes from."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    CONSTANT = "constant"
+    ARENA = "arena"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Contiguous memory of `bytes` bytes; `data` is the array of a constant."""
+
+    index: int
+    kind: BufferKind
+    bytes: int
+    name: str = ""
+    data: np.ndarray[Any, Any] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class View:
+    """A strided tensor in a buffer. `offset` and `strides` count elements; a stride of 0 broadcasts.
+
+    Layouts are nothing but strides: a channels-last image of dims [N, C, H, W] has strides [H*W*C, 1, W*C, C].
+    """
+
+    buffer: Buffer
+    dtype: DType
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.dims)
+
+    @property
+    def span(self) -> int:
+        """Elements from the first to the last one addressed, both included; 0 when empty."""
+        if self.size == 0:
+            return 0
+        return sum((d - 1) * s for d, s in zip(self.dims, self.strides, strict=True)) + 1
+
+    @property
+    def is_row_major(self) -> bool:
+        """Whether the elements lie as NumPy's C order would have them, without gaps."""
+        return all(
+            d == 1 or s == want for d, s, want in zip(self.dims, self.strides, row_major(self.dims), strict=True)
+        )
+
+    def permute(self, order: tuple[int, ...]) -> View:
+        """The dimensions in another order."""
+        dims, strides = tuple(self.dims[i] for i in order), tuple(self.strides[i] for i in order)
+        return View(self.buffer, self.dtype, dims, strides, self.offset)
+
+    def broadcast(self, dims: tuple[int, ...]) -> View:
+        """Stretched to `dims` by ONNX's multidirectional rule; `dims` must be reachable."""
+        lead = len(dims) - len(self.dims)
+        own = (1,) * lead + self.dims
+        steps = (0,) * lead + self.strides
+        strides = tuple(0 if d == 1 else s for d, s in zip(own, steps, strict=True))
+        return View(self.buffer, self.dtype, dims, strides, self.offset)
+
+    def __str__(self) -> str:
+        kind, index = self.buffer.kind.value, self.buffer.index
+        return f"%{index}:{kind}[{self.offset}] {self.dtype.value}{list(self.dims)}/{list(self.strides)}"
+
+
+def row_major(dims: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a dense tensor whose last dimension moves fastest."""
+    strides, step = [], 1
+    for size in reversed(dims):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
+
+
+def channels_last(dims: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a dense [N, C, spatial...] tensor whose channels move fastest."""
+    batch, channels, *spatial = dims
+    strides, step = [], channels
+    for size in reversed(spatial):
+        strides.append(step)
+        step *= size
+    return (step, 1, *reversed(strides))
+
+
+class Kernel(ABC):
+    """Everything that shapes a piece of native code: a frozen dataclass that can emit itself."""
+
+    @abstractmethod
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The slots of the argument block, in order."""
+
+    @abstractmethod
+    def emit(self, k: Builder) -> None:
+        """Emit the body for the domain part `[k.begin, k.end)`."""
+
+    @property
+    def name(self) -> str:
+        """Short readable name, for tables."""
+        return type(self).__name__.lower()
+
+    @cached_property
+    def symbol(self) -> str:
+        """Name of the native function: the same for equal kernels, in every process."""
+        return f"{self.name}_{hashlib.blake2b(repr(self).encode(), digest_size=8).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One parallel run of a kernel: `arguments` in the order of its parameters, a domain and how it is cut.
+
+    `chunk` is how many items of the domain a thread takes at once; `scratch` how many bytes each thread needs.
+    `label` names the ONNX nodes it computes.
+    """
+
+    kernel: Kernel
+    arguments: tuple[View | int, ...]
+    writes: tuple[int, ...]
+    domain: int
+    chunk: int
+    scratch: int
+    label: str
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The tensors it reads and writes."""
+        return tuple(a for a in self.arguments if isinstance(a, View))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A lowered graph for one binding of its dimensions: buffers, and steps run one after another."""
+
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[View, ...]
+    outputs: tuple[View | np.ndarray[Any, Any], ...]
+
+    @cached_property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The distinct kernels, in order of first use."""
+        return tuple(dict.fromkeys(step.kernel for step in self.steps))
+
+    def text(self) -> str:
+        """The program as a table, for people and golden tests."""
+        lines = [f"input  {view}" for view in self.inputs]
+        for step in self.steps:
+            arguments = ", ".join(
+                f"{p.name}={a}" for p, a in zip(step.kernel.parameters(), step.arguments, strict=True)
+            )
+            lines.append(f"step   {step.kernel.name} x{step.domain}/{step.chunk} [{step.label}] {arguments}")
+        lines += [f"output {v if isinstance(v, View) else 'constant'}" for v in self.outputs]
+        return "\n".join(lines)
+
+    def verify(self) -> None:
+        """Raise CompileError if a step breaks a rule: argument kinds, views within buffers, reads before writes."""
+        written = {b.index for b in self.buffers if b.kind in (BufferKind.INPUT, BufferKind.CONSTANT)}
+        for step in self.steps:
+            parameters = step.kernel.parameters()
+            if len(parameters) != len(step.arguments):
+                raise CompileError("wrong number of arguments", where=step.label)
+            if step.domain < 1 or step.chunk < 1:
+                raise CompileError(f"empty domain {step.domain}/{step.chunk}", where=step.label)
+            for slot, (parameter, argument) in enumerate(zip(parameters, step.arguments, strict=True)):
+                _verify_argument(step, slot, parameter, argument, written)
+            written |= {step.arguments[slot].buffer.index for slot in step.writes}  # type: ignore[union-attr]
+        for view in self.outputs:
+            if isinstance(view, View) and view.buffer.index not in written:
+                raise CompileError("an output is never written", where=str(view))
+
+
+def _verify_argument(
+    step: Step, slot: int, parameter: Parameter, argument: View | int, written: set[int]
+) -> None:
+    where = f"{step.label}, argument {parameter.name}"
+    if isinstance(argument, int):
+        if parameter.dtype is not None:
+            raise CompileError("an integer where an address belongs", where=where)
+        return
+    if parameter.dtype is not argument.dtype:
+        raise CompileError("wrong type", where=where, expected=str(parameter.dtype), got=str(argument.dtype))
+    low = argument.offset + sum(
+        (d - 1) * s for d, s in zip(argument.dims, argument.strides, strict=True) if s < 0 and d > 0
+    )
+    high = argument.offset + sum(
+        (d - 1) * s for d, s in zip(argument.dims, argument.strides, strict=True) if s > 0 and d > 0
+    )
+    if argument.size and (low < 0 or (high + 1) * argument.dtype.size > argument.buffer.bytes):
+        raise CompileError(f"view {argument} leaves its buffer of {argument.buffer.bytes} bytes", where=where)
+    if slot in step.writes:
+        if argument.buffer.kind in (BufferKind.INPUT, BufferKind.CONSTANT):
+            raise CompileError("writes to read-only memory", where=where)
+    elif argument.buffer.index not in written:
+        raise CompileError("reads what nothing wrote", where=where)
+
+
+class ProgramBuilder:
+    """Collects buffers and steps."""
+
+    def __init__(self) -> None:
+        self.buffers: list[Buffer] = []
+        self.steps: list[Step] = []
+        self._constants: dict[int, Buffer] = {}
+        self._zeros: Buffer | None = None
+
+    def buffer(self, kind: BufferKind, size: int, name: str = "", data: np.ndarray[Any, Any] | None = None) -> Buffer:
+        """New memory of `size` bytes."""
+        made = Buffer(len(self.buffers), kind, size, name, data)
+        self.buffers.append(made)
+        return made
+
+    def constant(self, array: np.ndarray[Any, Any], name: str = "") -> View:
+        """A dense constant; the same array object is the same buffer."""
+        dtype = DType.of(array.dtype)
+        if dtype is None:
+            raise CompileError(f"no compiler type for {array.dtype}", where=name)
+        known = self._constants.get(id(array))
+        if known is None:
+            dense = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+            known = self.buffer(BufferKind.CONSTANT, dense.nbytes, name, dense)
+            self._constants[id(array)] = known
+            self._keep = [*getattr(self, "_keep", ()), array]  # an id is only unique while its object lives
+        return View(known, dtype, tuple(array.shape), row_major(tuple(array.shape)))
+
+    def step(
+        self,
+        kernel: Kernel,
+        arguments: Mapping[str, View | int],
+        *,
+        writes: tuple[str, ...],
+        domain: int,
+        chunk: int = 1,
+        scratch: int = 0,
+        label: str = "",
+    ) -> None:
+        """Append a step; `arguments` by parameter name."""
+        names = [p.name for p in kernel.parameters()]
+        if set(names) != set(arguments):
+            differ = sorted(set(names) ^ set(arguments))
+            raise CompileError(f"arguments of {kernel.name} do not match: {differ}", where=label)
+        slots = tuple(names.index(name) for name in writes)
+        self.steps.append(
+            Step(kernel, tuple(arguments[n] for n in names), slots, domain, chunk, scratch, label)
+        )

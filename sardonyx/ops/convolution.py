@@ -1,0 +1,152 @@
+"""Convolutions: through the implicit matrix product, or depthwise."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sardonyx.compiler.kernels.depthwise import Depthwise
+from sardonyx.compiler.kernels.gemm import ImplicitGemm, tile_for
+from sardonyx.compiler.layout import uniform_stride
+from sardonyx.compiler.program import View, channels_last
+from sardonyx.errors import InvalidModelError
+from sardonyx.ops.linear import blocking, pack
+from sardonyx.ops.places import epilogue_of, matrix_place
+from sardonyx.ops.table import FLOATS, lowers
+from sardonyx.ops.windows import Windows, windows
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from sardonyx.compiler.fuse import Fusion
+    from sardonyx.compiler.lower import Lowering
+
+_FEW_CHANNELS = 4
+"""Inputs with at most so many channels are read where they lie, whatever their layout."""
+_MOST_ZEROS = 1 << 18
+"""Elements of the zeros that stand for pixels outside a channels-first input."""
+_DEPTHWISE_ROWS, _DEPTHWISE_VECTORS = 4, 2
+
+
+def _rank(node: ir.Node) -> str | None:
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    if shape is None:
+        return "the rank of its input is not known"
+    return None if 3 <= len(shape) <= 5 else f"{len(shape) - 2} spatial dimensions"
+
+
+@lowers("Conv", dtypes=FLOATS, supports=_rank)
+def conv(ctx: Lowering, node: ir.Node) -> None:
+    """Convolution in 1, 2 or 3 dimensions with groups, strides, dilations and paddings."""
+    x, w = ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
+    group = node.attributes.get_int("group", 1)
+    channels, filters = x.dims[1], w.dims[0]
+    if len(w.dims) != len(x.dims) or w.dims[1] * group != channels or filters % group:
+        raise InvalidModelError(
+            "the weights do not fit the input",
+            where=node.name,
+            expected=f"[a multiple of {group}, {channels} / {group}, {len(x.dims) - 2} window sizes]",
+            got=str(list(w.dims)),
+        )
+    shape = windows(node, x.dims[2:], w.dims[2:], where=node.name or "Conv")
+    dims = (x.dims[0], filters, *shape.out)
+    spatial = len(shape.out)
+    place = matrix_place((0, *range(2, 2 + spatial)), 1, columns=filters // group)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    prelude: tuple[tuple[str, View], ...] = ()
+    if bias is not None:
+        prelude = (("add", _along_channels(ctx.view(bias), spatial)),)
+    fusion = ctx.fusion(node, dims, x.dtype, place, prelude)
+    y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims))
+    if y.size == 0:
+        return
+    if group == channels == filters and w.dims[1] == 1:
+        _depthwise(ctx, node, x, w, shape, fusion, y)
+    else:
+        _implicit_gemm(ctx, node, x, w, shape, fusion, y, group)
+
+
+def _along_channels(vector: View, spatial: int) -> View:
+    """A vector [C] as [C, 1, ...], to be stretched over an image."""
+    dims, strides = (*vector.dims, *(1,) * spatial), (*vector.strides, *(0,) * spatial)
+    return View(vector.buffer, vector.dtype, dims, strides, vector.offset)
+
+
+
+
+def _implicit_gemm(
+    ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View, group: int
+) -> None:
+    depth, n = x.dims[1] // group, y.dims[1] // group
+    if x.dims[1] > _FEW_CHANNELS or (depth - 1) * abs(x.strides[1]) >= _MOST_ZEROS:
+        x = ctx.channels_last(x)
+    m, taps, spatial = x.dims[0] * shape.pixels, prod(shape.taps), len(shape.out)
+    rows, vectors = tile_for(ctx.target, x.dtype, m, n)
+    width = vectors * ctx.target.lanes(x.dtype)
+    strides = (w.strides[0] * n, w.strides[0], _tap_stride(w), w.strides[1])
+    as_weights = View(w.buffer, w.dtype, (group, n, taps, depth), strides, w.offset)
+    value = node.inputs[1]
+    assert value is not None
+    packed = pack(ctx, value, as_weights, width, vectors)
+    panels, tiles = -(-n // width), -(-m // rows)
+    block = blocking(ctx, group, tiles, rows * taps * depth * x.dtype.size, panels)
+    blocks = -(-tiles // block)
+    epilogue, operands = epilogue_of(fusion)
+    pixel = uniform_stride((x.dims[0], *x.dims[2:]), (x.strides[0], *x.strides[2:]))
+    pointwise = shape.is_pointwise and pixel is not None
+    geometry = {} if pointwise else shape.arguments(x)
+    ctx.step(
+        ImplicitGemm(rows, vectors, 0 if pointwise else spatial, x.dtype, epilogue),
+        {"x": x, "w": packed, "y": y, "m": m, "n": n, "channels": depth}
+        | {"zeros": ctx.zeros((depth - 1) * abs(x.strides[1]) + 1, x.dtype)}
+        | {"x_channel": x.strides[1], "x_group": depth * x.strides[1]}
+        | {"x_row": pixel if pointwise and pixel is not None else x.strides[0]}
+        | {"w_panel": taps * depth * width, "w_group": panels * taps * depth * width}
+        | {"y_row": y.dims[1], "y_group": n, "panels": panels, "blocks": blocks, "block_tiles": block}
+        | geometry
+        | operands,
+        domain=group * panels * blocks,
+        label=fusion.label,
+        cost=block * rows * width * taps * depth / 16,
+    )
+
+
+def _tap_stride(w: View) -> int:
+    """The one stride of a filter's taps; weights are dense."""
+    return uniform_stride(w.dims[2:], w.strides[2:]) or 0
+
+
+def _depthwise(
+    ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View
+) -> None:
+    x = ctx.channels_last(x)
+    channels, taps = x.dims[1], prod(shape.taps)
+    known, value = ctx.known(node.inputs[1]), node.inputs[1]
+    if known is None:
+        view = View(w.buffer, w.dtype, (taps, channels), (_tap_stride(w), w.strides[0]), w.offset)
+        weights = ctx.copied(view)
+    else:
+        assert value is not None
+        key = (id(value.const_value), "depthwise")
+
+        def make() -> np.ndarray:
+            return np.ascontiguousarray(known.reshape(channels, taps).T)
+
+        weights = ctx.constant(ctx.packed.get(key, make) if value.const_value is not None else make())
+    epilogue, operands = epilogue_of(fusion)
+    m = x.dims[0] * shape.pixels
+    rows = min(_DEPTHWISE_ROWS, m)
+    vectors = min(_DEPTHWISE_VECTORS, max(1, channels // ctx.target.lanes(x.dtype)))
+    ctx.step(
+        Depthwise(rows, vectors, len(shape.out), x.dtype, epilogue),
+        {"x": x, "w": weights, "zeros": ctx.zeros(channels, x.dtype), "y": y, "m": m, "channels": channels}
+        | {"taps": taps, "x_row": x.strides[0], "y_row": channels}
+        | shape.arguments(x)
+        | operands,
+        domain=-(-m // rows),
+        label=fusion.label,
+        cost=rows * channels * taps / 4,
+        scratch=taps * rows * 8,
+    )

@@ -1,0 +1,36 @@
+"""How kernels with rows and columns address an epilogue's operand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sardonyx.compiler.fuse import Fusion, Placement
+from sardonyx.compiler.kernels.epilogue import Epilogue
+from sardonyx.compiler.layout import uniform_stride
+from sardonyx.compiler.program import View
+
+
+def matrix_place(rows: Sequence[int], column: int | None, group: Sequence[int] = (), columns: int = 0) -> Placement:
+    """The placement (column stride, row stride, group stride) of a kernel whose row index walks the axes `rows`.
+
+    `column` is the axis its vectors run along (none when a row is one value), `group` the axes its outermost index
+    walks; without those, a group is `columns` columns further on.
+    """
+
+    def place(view: View) -> tuple[int, ...] | None:
+        along = view.strides[column] if column is not None and view.dims[column] > 1 else 0
+        row = uniform_stride([view.dims[a] for a in rows], [view.strides[a] for a in rows])
+        if along not in (0, 1) or row is None:
+            return None
+        outer: int | None = along * columns
+        if group:
+            outer = uniform_stride([view.dims[a] for a in group], [view.strides[a] for a in group])
+        return None if outer is None else (along, row, outer)
+
+    return place
+
+
+def epilogue_of(fusion: Fusion) -> tuple[Epilogue, dict[str, View | int]]:
+    """The epilogue of a fusion placed by `matrix_place`, and its arguments."""
+    epilogue = Epilogue(fusion.expr, tuple(place[0] for _, place in fusion.operands))
+    return epilogue, epilogue.arguments([(view, place[1], place[2]) for view, place in fusion.operands])

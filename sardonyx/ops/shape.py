@@ -1,0 +1,215 @@
+"""Operators that only rearrange: most are a change of strides, the rest copies."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sardonyx.compiler.layout import dense_like, reshape_view
+from sardonyx.compiler.program import View
+from sardonyx.errors import InvalidModelError
+from sardonyx.ops.table import ALL, axes_input, axis_of, lowers, opset
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from sardonyx.compiler.lower import Lowering
+
+
+def _reshape(ctx: Lowering, node: ir.Node, dims: tuple[int, ...]) -> None:
+    x = ctx.view(node.inputs[0])
+    if prod(dims) != x.size:
+        raise InvalidModelError(
+            "the new shape has another number of elements",
+            where=node.name or node.op_type,
+            expected=f"{x.size} elements {list(x.dims)}",
+            got=str(list(dims)),
+        )
+    view = reshape_view(x, dims)
+    if view is None:
+        dense = ctx.copied(x)
+        view = reshape_view(dense, dims) or ctx.temporary(dims, x.dtype)
+    ctx.define(node.outputs[0], view)
+
+
+@lowers("Identity", "Dropout", dtypes=ALL)
+def identity(ctx: Lowering, node: ir.Node) -> None:
+    """The same memory under another name; Dropout's mask, if asked for, is all ones."""
+    x = ctx.view(node.inputs[0])
+    ctx.define(node.outputs[0], x)
+    if len(node.outputs) > 1:
+        ctx.define(node.outputs[1], np.ones(x.dims, np.bool_ if opset(node) >= 10 else x.dtype.numpy))
+
+
+@lowers("Reshape", dtypes=ALL, known=(1,))
+def reshape(ctx: Lowering, node: ir.Node) -> None:
+    """To dims given as an input (an attribute before opset 5): 0 keeps a dim, -1 takes what is left."""
+    x = ctx.view(node.inputs[0])
+    given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
+    wanted = [int(d) for d in (given.reshape(-1) if given is not None else node.attributes.get_ints("shape", ()))]
+    if not node.attributes.get_int("allowzero", 0):
+        if any(d == 0 and i >= len(x.dims) for i, d in enumerate(wanted)):
+            raise InvalidModelError("a 0 copies a dim that is not there", where=node.name, got=str(wanted))
+        wanted = [x.dims[i] if d == 0 else d for i, d in enumerate(wanted)]
+    if wanted.count(-1) == 1:
+        rest = prod(d for d in wanted if d != -1)
+        wanted[wanted.index(-1)] = x.size // rest if rest else 0
+    _reshape(ctx, node, tuple(wanted))
+
+
+@lowers("Flatten", dtypes=ALL)
+def flatten(ctx: Lowering, node: ir.Node) -> None:
+    """To a matrix, cut before `axis`."""
+    dims = ctx.dims(node.inputs[0])
+    axis = axis_of(node.attributes.get_int("axis", 1), len(dims))
+    _reshape(ctx, node, (prod(dims[:axis]), prod(dims[axis:])))
+
+
+@lowers("Squeeze", "Unsqueeze", dtypes=ALL, known=(1,))
+def squeeze(ctx: Lowering, node: ir.Node) -> None:
+    """Drop or insert dims of 1."""
+    dims = list(ctx.dims(node.inputs[0]))
+    given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
+    listed = None if given is None else [int(a) for a in given.reshape(-1)]
+    if node.op_type == "Squeeze":
+        axes = axes_input(listed, node, len(dims))
+        drop = [i for i, d in enumerate(dims) if d == 1] if axes is None else axes
+        _reshape(ctx, node, tuple(d for i, d in enumerate(dims) if i not in drop))
+        return
+    count = len(listed if listed is not None else node.attributes.get_ints("axes", ()))
+    for axis in axes_input(listed, node, len(dims) + count) or []:
+        dims.insert(axis, 1)
+    _reshape(ctx, node, tuple(dims))
+
+
+@lowers("Transpose", dtypes=ALL)
+def transpose(ctx: Lowering, node: ir.Node) -> None:
+    """Dims in another order; reversed when none is given."""
+    x = ctx.view(node.inputs[0])
+    order = node.attributes.get_ints("perm", None)
+    ctx.define(node.outputs[0], x.permute(tuple(order) if order is not None else tuple(reversed(range(len(x.dims))))))
+
+
+@lowers("Shape", dtypes=ALL)
+def shape(ctx: Lowering, node: ir.Node) -> None:
+    """Known when the program is lowered."""
+    dims = ctx.dims(node.inputs[0])
+    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", None)
+    ctx.define(node.outputs[0], np.array(dims[start:end], np.int64))
+
+
+@lowers("Size", dtypes=ALL)
+def size(ctx: Lowering, node: ir.Node) -> None:
+    """Known when the program is lowered."""
+    ctx.define(node.outputs[0], np.array(prod(ctx.dims(node.inputs[0])), np.int64))
+
+
+@lowers("Expand", dtypes=ALL, known=(1,))
+def expand(ctx: Lowering, node: ir.Node) -> None:
+    """Stretched by strides of 0."""
+    x, wanted = ctx.view(node.inputs[0]), ctx.known(node.inputs[1])
+    assert wanted is not None
+    dims = tuple(int(d) for d in np.broadcast_shapes(x.dims, tuple(int(d) for d in wanted)))
+    ctx.define(node.outputs[0], x.broadcast(dims))
+
+
+@lowers("Concat", dtypes=ALL)
+def concat(ctx: Lowering, node: ir.Node) -> None:
+    """Each input is copied to its part of the result, which lies in memory as the largest input does."""
+    views = [ctx.view(value) for value in node.inputs]
+    axis = axis_of(node.attributes.get_int("axis", 1), len(views[0].dims))
+    dims = list(views[0].dims)
+    for view in views[1:]:
+        if len(view.dims) != len(dims) or any(
+            a != b for i, (a, b) in enumerate(zip(view.dims, dims, strict=False)) if i != axis
+        ):
+            raise InvalidModelError(
+                "the inputs differ in more than the axis they are joined on",
+                where=node.name,
+                expected=str(dims),
+                got=str(list(view.dims)),
+            )
+    dims[axis] = sum(view.dims[axis] for view in views)
+    largest = max(views, key=lambda view: view.size)
+    y = ctx.result(node.outputs[0], tuple(dims), largest.dtype, dense_like(dims, largest.strides))
+    at = 0
+    for view in views:
+        part = View(y.buffer, y.dtype, view.dims, y.strides, y.offset + at * y.strides[axis])
+        ctx.copy(view, part, node.name or "Concat")
+        at += view.dims[axis]
+
+
+@lowers("Split", dtypes=ALL, known=(1,))
+def split(ctx: Lowering, node: ir.Node) -> None:
+    """Views of the parts."""
+    x = ctx.view(node.inputs[0])
+    axis = axis_of(node.attributes.get_int("axis", 0), len(x.dims))
+    given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
+    sizes = [int(s) for s in given] if given is not None else list(node.attributes.get_ints("split", None) or ())
+    if not sizes:
+        each = -(-x.dims[axis] // len(node.outputs))
+        sizes = [min(each, x.dims[axis] - i * each) for i in range(len(node.outputs))]
+    if sum(sizes) != x.dims[axis] or min(sizes) < 0 or len(sizes) != len(node.outputs):
+        raise InvalidModelError(
+            "the parts do not make up the axis", where=node.name, expected=str(x.dims[axis]), got=str(sizes)
+        )
+    at = 0
+    for value, count in zip(node.outputs, sizes, strict=True):
+        dims = (*x.dims[:axis], count, *x.dims[axis + 1 :])
+        ctx.define(value, View(x.buffer, x.dtype, dims, x.strides, x.offset + at * x.strides[axis]))
+        at += count
+
+
+def _slice_inputs(node: ir.Node) -> str | None:
+    return "bounds given as attributes, before opset 10" if len(node.inputs) < 3 else None
+
+
+@lowers("Slice", dtypes=ALL, known=(1, 2, 3, 4), supports=_slice_inputs)
+def slice_(ctx: Lowering, node: ir.Node) -> None:
+    """A view: an offset, and strides times the steps."""
+    x = ctx.view(node.inputs[0])
+    bounds = [ctx.known(v) if v is not None else None for v in node.inputs[1:]]
+    bounds += [None] * (4 - len(bounds))
+    starts, ends, axes, steps = (None if b is None else [int(i) for i in b.reshape(-1)] for b in bounds)
+    assert starts is not None
+    assert ends is not None
+    dims, strides, offset = list(x.dims), list(x.strides), x.offset
+    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = axis_of(axes[index] if axes is not None else index, len(dims))
+        part = range(*slice(start, end if end > -(1 << 62) else None, steps[index] if steps else 1).indices(dims[axis]))
+        offset += part.start * strides[axis] if len(part) else 0
+        dims[axis], strides[axis] = len(part), strides[axis] * part.step
+    ctx.define(node.outputs[0], View(x.buffer, x.dtype, tuple(dims), tuple(strides), offset))
+
+
+def _constant_pad(node: ir.Node) -> str | None:
+    mode = node.attributes.get_string("mode", "constant")
+    if mode != "constant":
+        return f"mode {mode}"
+    return "pads given as an attribute, before opset 11" if len(node.inputs) < 2 else None
+
+
+@lowers("Pad", dtypes=ALL, known=(1, 2, 3), supports=_constant_pad)
+def pad(ctx: Lowering, node: ir.Node) -> None:
+    """Constant padding: the result is filled, then the input copied into it; negative pads cut."""
+    x, pads = ctx.view(node.inputs[0]), ctx.known(node.inputs[1])
+    assert pads is not None
+    given = [ctx.known(v) if v is not None else None for v in node.inputs[2:]]
+    value = given[0] if given and given[0] is not None else np.zeros((), x.dtype.numpy)
+    rank = len(x.dims)
+    axes = [axis_of(int(a), rank) for a in given[1]] if len(given) > 1 and given[1] is not None else list(range(rank))
+    before, after = [0] * rank, [0] * rank
+    for index, axis in enumerate(axes):
+        before[axis], after[axis] = int(pads[index]), int(pads[len(axes) + index])
+    dims = tuple(b + d + a for b, d, a in zip(before, x.dims, after, strict=True))
+    y = ctx.result(node.outputs[0], dims, x.dtype, dense_like(dims, x.strides))
+    fill = ctx.constant(np.asarray(value, x.dtype.numpy).reshape(1))
+    ctx.copy(fill, y, f"{node.name} fill")
+    inner = tuple(d + min(b, 0) + min(a, 0) for b, d, a in zip(before, x.dims, after, strict=True))
+    source_at = sum(max(-b, 0) * s for b, s in zip(before, x.strides, strict=True))
+    target_at = sum(max(b, 0) * s for b, s in zip(before, y.strides, strict=True))
+    if min(inner) > 0:
+        source = View(x.buffer, x.dtype, inner, x.strides, x.offset + source_at)
+        ctx.copy(source, View(y.buffer, y.dtype, inner, y.strides, y.offset + target_at), node.name or "Pad")

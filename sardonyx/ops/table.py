@@ -1,0 +1,110 @@
+"""The table of operators that the compiler knows, and what each of them asks of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.fuse import Scalar
+from sardonyx.compiler.lower import Rule
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+FLOATS = frozenset({DType.F32, DType.F64})
+INTEGERS = frozenset(d for d in DType if not d.is_float and d is not DType.BOOL)
+NUMBERS = FLOATS | INTEGERS
+ALL = frozenset(DType)
+BOOL = frozenset({DType.BOOL})
+
+Support = Callable[["ir.Node"], str | None]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: either a rule that lowers it or a scalar function that says what it does to each element.
+
+    `dtypes` are the types its first input may have; `known` the inputs that must be known when the program is
+    lowered (constants, or computed from dims); `supports` gives the reason why a node's form is not native.
+    """
+
+    name: str
+    domain: str
+    dtypes: frozenset[DType]
+    rule: Rule | None = None
+    scalar: Scalar | None = None
+    known: tuple[int, ...] = ()
+    supports: Support | None = None
+
+
+OPERATORS: dict[tuple[str, str], Operator] = {}
+"""By domain and name; `ai.onnx` is the empty domain."""
+
+
+def lowers(
+    *names: str,
+    dtypes: frozenset[DType],
+    known: tuple[int, ...] = (),
+    supports: Support | None = None,
+    domain: str = "",
+) -> Callable[[Rule], Rule]:
+    """Register a lowering rule for operators."""
+
+    def register(rule: Rule) -> Rule:
+        _add(Operator(name, domain, dtypes, rule=rule, known=known, supports=supports) for name in names)
+        return rule
+
+    return register
+
+
+def elementwise(
+    *names: str,
+    dtypes: frozenset[DType],
+    known: tuple[int, ...] = (),
+    supports: Support | None = None,
+    domain: str = "",
+) -> Callable[[Scalar], Scalar]:
+    """Register the scalar function of elementwise operators."""
+
+    def register(scalar: Scalar) -> Scalar:
+        _add(Operator(name, domain, dtypes, scalar=scalar, known=known, supports=supports) for name in names)
+        return scalar
+
+    return register
+
+
+def _add(operators: Iterable[Operator]) -> None:
+    for operator in operators:
+        key = (operator.domain, operator.name)
+        if key in OPERATORS:
+            raise ValueError(f"operator {key} is registered twice")
+        OPERATORS[key] = operator
+
+
+def operator_of(node: ir.Node) -> Operator | None:
+    """The table's row for a node."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return OPERATORS.get((domain, node.op_type))
+
+
+def opset(node: ir.Node) -> int:
+    """The version of the node's domain that its model imports."""
+    if node.version is not None:
+        return node.version
+    graph = node.graph
+    imports = getattr(graph, "opset_imports", {}) if graph is not None else {}
+    return int(imports.get(node.domain, 1))
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """An axis counted from the front."""
+    return axis + rank if axis < 0 else axis
+
+
+def axes_input(known: list[int] | None, node: ir.Node, rank: int) -> list[int] | None:
+    """Axes given as an input (already read) or, in older opsets, as an attribute; None when not given at all."""
+    attribute = node.attributes.get_ints("axes", None)
+    axes = known if known is not None else (list(attribute) if attribute is not None else None)
+    return None if axes is None else sorted(axis_of(int(a), rank) for a in axes)

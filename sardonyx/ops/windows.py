@@ -1,0 +1,105 @@
+"""The geometry of sliding windows, from the attributes that convolutions and pools share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from sardonyx.errors import InvalidModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx_ir as ir
+
+    from sardonyx.compiler.program import View
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Input and output sizes, window sizes, strides, dilations and paddings, one of each an axis."""
+
+    size: tuple[int, ...]
+    out: tuple[int, ...]
+    taps: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether output pixel m sees input pixel m alone."""
+        ones = (1,) * len(self.size)
+        return self.taps == ones and self.stride == ones and not any(self.before) and not any(self.after)
+
+    def arguments(self, x: View) -> dict[str, View | int]:
+        """The kernel arguments of `kernels.window.axis_parameters`, for an input [N, C, spatial...]."""
+        values: dict[str, View | int] = {}
+        for axis in range(len(self.size)):
+            values |= {
+                f"size{axis}": self.size[axis],
+                f"out{axis}": self.out[axis],
+                f"taps{axis}": self.taps[axis],
+                f"stride{axis}": self.stride[axis],
+                f"dilation{axis}": self.dilation[axis],
+                f"pad{axis}": self.before[axis],
+                f"x{axis}": x.strides[2 + axis],
+            }
+        return values
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of one image."""
+        return prod(self.out)
+
+
+def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: str) -> Windows:
+    """Read a node's geometry for input sizes `size` and window sizes `taps`, by the rules of ONNX's Conv and pools.
+
+    Raises InvalidModelError when a window does not fit into its padded input.
+    """
+    rank = len(size)
+    stride = tuple(node.attributes.get_ints("strides", None) or (1,) * rank)
+    dilation = tuple(node.attributes.get_ints("dilations", None) or (1,) * rank)
+    pads = tuple(node.attributes.get_ints("pads", None) or (0,) * (2 * rank))
+    auto = node.attributes.get_string("auto_pad", "NOTSET")
+    ceil = bool(node.attributes.get_int("ceil_mode", 0))
+    lengths = (len(stride), len(dilation), len(pads), len(taps))
+    if lengths != (rank, rank, 2 * rank, rank) or min(*stride, *dilation, *taps) < 1:
+        raise InvalidModelError(
+            "strides, dilations, pads or kernel_shape do not fit the input",
+            where=where,
+            expected=f"{rank} positive values each ({2 * rank} pads)",
+            got=f"strides {stride}, dilations {dilation}, pads {pads}, kernel {tuple(taps)}",
+        )
+    before, after, out = [], [], []
+    for axis in range(rank):
+        span = (taps[axis] - 1) * dilation[axis] + 1
+        low, high = pads[axis], pads[rank + axis]
+        if auto in ("SAME_UPPER", "SAME_LOWER"):
+            steps = -(-size[axis] // stride[axis])
+            total = max(0, (steps - 1) * stride[axis] + span - size[axis])
+            low = total // 2 if auto == "SAME_UPPER" else total - total // 2
+            high = total - low
+        elif auto == "VALID":
+            low = high = 0
+        room = size[axis] + low + high - span
+        if room < 0:
+            raise InvalidModelError(
+                "the window is larger than the padded input",
+                where=where,
+                expected=f"at least {span} on spatial axis {axis}",
+                got=str(size[axis] + low + high),
+            )
+        count = room // stride[axis] + 1
+        # With ceil_mode a last window may reach over the end, but it must start inside the input or its left pad.
+        if ceil and room % stride[axis] and (count * stride[axis]) < size[axis] + low:
+            count += 1
+        before.append(low)
+        after.append(high)
+        out.append(count)
+    return Windows(
+        tuple(size), tuple(out), tuple(taps), stride, dilation, tuple(before), tuple(after)
+    )

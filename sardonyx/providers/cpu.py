@@ -1,0 +1,155 @@
+"""The provider `cpu`: the native compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sardonyx import config
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.jit import codegen_version, host_target
+from sardonyx.compiler.lower import Lowering, PackedWeights, Rules
+from sardonyx.compiler.program import Program
+from sardonyx.compiler.target import available_threads
+from sardonyx.ops import operator_of
+from sardonyx.ops.evaluate import evaluate
+from sardonyx.providers.base import Availability, Claim, CompileOptions, StepTime
+from sardonyx.runtime.executable import Dims, NativeExecutable
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from sardonyx.compiler.fuse import Scalar
+    from sardonyx.compiler.lower import Rule
+
+Array = np.ndarray[Any, Any]
+
+_NATIVE = Claim(True, "native code")
+_FOLDED = Claim(True, "known when the program is made")
+_NEVER_FOLDED = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+
+
+class CPUProvider:
+    """Compiles for this machine's processor through LLVM."""
+
+    name = "cpu"
+    aliases = ("CPUExecutionProvider",)
+
+    def availability(self) -> Availability:
+        """Wherever llvmlite can make code for the processor."""
+        try:
+            host_target()
+        except (ImportError, RuntimeError) as error:
+            return Availability(False, str(error), "install a llvmlite that has this processor's code generator")
+        return Availability(True)
+
+    def claims(self, model: ir.Model) -> Mapping[ir.Node, Claim]:
+        """Every node with a lowering for its form and types, and every node that can be computed beforehand."""
+        known: set[ir.Value] = set(model.graph.initializers.values()) - set(model.graph.inputs)
+        claims: dict[ir.Node, Claim] = {}
+        for node in model.graph:
+            claim = _claim(node, known)
+            claims[node] = claim
+            if claim is _FOLDED or (claim.accepted and node.op_type in ("Shape", "Size")):
+                known.update(node.outputs)
+        return claims
+
+    def compile(self, model: ir.Model, options: CompileOptions) -> CPUExecutable:
+        """Compile; when all input dims are declared the code is ready before the first run."""
+        return CPUExecutable(model, options)
+
+    def hash(self) -> str:
+        """Versions of the code generator and the processor."""
+        return f"{codegen_version()}|{host_target().key}"
+
+
+class CPUExecutable:
+    """A compiled subgraph; a new choice of input dims makes a new program out of mostly the same kernels."""
+
+    def __init__(self, model: ir.Model, options: CompileOptions) -> None:
+        self._graph, self._packed = model.graph, PackedWeights()
+        self._target = host_target()
+        self._threads = options.threads or available_threads()
+        self._native = NativeExecutable(
+            self._lower,
+            self._target,
+            threads=self._threads,
+            spin_microseconds=config.SPIN.get(),
+            profile=options.profile,
+        )
+        dims = _declared_dims(model.graph)
+        if dims is not None:
+            self._native.binding(dims)
+
+    def _lower(self, dims: Dims) -> Program:
+        rules = Rules(_rule, _scalar, evaluate)
+        return Lowering(self._graph, dims, self._target, rules, self._threads, self._packed).run()
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """See `providers.base.Executable`."""
+        return self._native.run(inputs)
+
+    def profile(self) -> list[StepTime]:
+        """See `providers.base.Executable`."""
+        return [StepTime(*step) for step in self._native.times()]
+
+    def program(self, dims: Dims | None = None) -> Program:
+        """The program for these input dims (the declared ones when all are fixed)."""
+        chosen = dims if dims is not None else _declared_dims(self._graph)
+        if chosen is None:
+            raise ValueError("the inputs have symbolic dims: say which")
+        return self._native.binding(chosen).program
+
+
+def _rule(node: ir.Node) -> Rule | None:
+    operator = operator_of(node)
+    return operator.rule if operator is not None else None
+
+
+def _scalar(node: ir.Node) -> Scalar | None:
+    operator = operator_of(node)
+    return operator.scalar if operator is not None else None
+
+
+def _declared_dims(graph: ir.Graph) -> Dims | None:
+    """The inputs' dims if all are numbers."""
+    found: list[tuple[int, ...]] = []
+    for value in graph.inputs:
+        if value.shape is None or not all(isinstance(d, int) for d in value.shape):
+            return None
+        found.append(tuple(int(d) for d in value.shape if isinstance(d, int)))
+    return tuple(found)
+
+
+def _claim(node: ir.Node, known: set[ir.Value]) -> Claim:
+    nested = any(a.type.name in ("GRAPH", "GRAPHS") for a in node.attributes.values())
+    given = [value for value in node.inputs if value is not None]
+    if not nested and node.op_type not in _NEVER_FOLDED and all(_is_known(v, known) for v in given):
+        return _FOLDED
+    operator = operator_of(node)
+    if operator is None:
+        return Claim(False, f"no native code for {node.domain or 'ai.onnx'}.{node.op_type}")
+    for index, value in enumerate((*node.inputs, *node.outputs)):
+        if value is None or (index >= len(node.inputs) and not value.name):
+            continue
+        kind = DType.of(value.dtype.numpy()) if value.dtype is not None else None
+        if kind is None:
+            return Claim(False, f"no native type for {value.dtype} of {value.name!r}")
+        if index == 0 and kind not in operator.dtypes:
+            return Claim(False, f"no native code for {node.op_type} of {kind.value}")
+    for index in operator.known:
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is not None and not _is_known(value, known):
+            return Claim(False, f"input {value.name!r} is not known before the run")
+    reason = operator.supports(node) if operator.supports is not None else None
+    return Claim(False, reason) if reason is not None else _NATIVE
+
+
+def _is_known(value: ir.Value, known: set[ir.Value]) -> bool:
+    return value in known or (value.const_value is not None and not value.is_graph_input())
+
+

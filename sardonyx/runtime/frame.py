@@ -1,0 +1,130 @@
+"""A frame: the memory of one run of a program, its arena, argument blocks and step table, used over and over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sardonyx.compiler import executor as native
+from sardonyx.compiler.memory import ALIGNMENT, MemoryPlan
+from sardonyx.compiler.program import BufferKind, Kernel, Program, View
+from sardonyx.runtime.threads import ThreadPool, words
+
+if TYPE_CHECKING:
+    from sardonyx.compiler.program import Step
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A word of the argument blocks that holds an address in an input or output: where, and how far in."""
+
+    word: int
+    offset: int
+
+
+def address_of(array: Array) -> int:
+    """Address of an array's first element."""
+    return int(array.__array_interface__["data"][0])
+
+
+class Frame:
+    """Memory to run `program` once at a time. Made in about a millisecond; owned by one thread while it runs."""
+
+    def __init__(
+        self,
+        program: Program,
+        plan: MemoryPlan,
+        addresses: Mapping[Kernel, int],
+        pool: ThreadPool,
+        *,
+        profile: bool,
+    ) -> None:
+        self._program, self._pool = program, pool
+        self._arena = words(plan.size // 8 + 1)
+        bases: dict[int, int] = {b: address_of(self._arena) + at for b, at in plan.offsets.items()}
+        self._constants = _constants(program)
+        bases |= {index: address_of(array) for index, array in self._constants.items()}
+        scratch = max((step.scratch for step in program.steps), default=0)
+        stride = -(-scratch // ALIGNMENT) * ALIGNMENT
+        self._scratch = words(stride * pool.threads // 8 + 1)
+        self._blocks = words(sum(len(step.arguments) for step in program.steps) or 1)
+        self._table = words(len(program.steps) * native.STEP_WORDS or 1)
+        self._counters = words(len(program.steps) * native.LINE or 1)
+        self._clock = np.zeros((len(program.steps) + 1, 2), np.int64) if profile else None
+        self._patches: dict[int, list[Patch]] = {}
+        at = 0
+        for index, step in enumerate(program.steps):
+            row = self._table[index * native.STEP_WORDS :]
+            row[:4] = (addresses[step.kernel], address_of(self._blocks) + 8 * at, step.domain, step.chunk)
+            at = self._fill(step, at, bases)
+        self._job = words(native.JOB_WORDS)
+        self._job[native.JOB_STEPS] = len(program.steps)
+        self._job[native.JOB_TABLE] = address_of(self._table)
+        self._job[native.JOB_SCRATCH] = address_of(self._scratch)
+        self._job[native.JOB_SCRATCH_STRIDE] = stride
+        self._job[native.JOB_CLOCK] = address_of(self._clock) if self._clock is not None else 0
+        self._job[native.JOB_COUNTERS] = address_of(self._counters)
+        self._address = address_of(self._job)
+        self._bound = [self._patches.get(view.buffer.index, []) for view in program.inputs]
+        self._made = [
+            (v, self._patches.get(v.buffer.index, [])) if isinstance(v, View) else (v, [])
+            for v in program.outputs
+        ]
+
+    def _fill(self, step: Step, at: int, bases: Mapping[int, int]) -> int:
+        """Write a step's argument block at word `at`; returns the next free word."""
+        for argument in step.arguments:
+            if isinstance(argument, View):
+                offset = argument.offset * argument.dtype.size
+                if argument.buffer.kind in (BufferKind.INPUT, BufferKind.OUTPUT):
+                    self._patches.setdefault(argument.buffer.index, []).append(Patch(at, offset))
+                else:
+                    self._blocks[at] = bases[argument.buffer.index] + offset
+            else:
+                self._blocks[at] = argument
+            at += 1
+        return at
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run on contiguous inputs of the program's dims; the outputs are new arrays."""
+        blocks = self._blocks
+        for array, patches in zip(inputs, self._bound, strict=True):
+            base = address_of(array)
+            for patch in patches:
+                blocks[patch.word] = base + patch.offset
+        outputs: list[Array] = []
+        for made, patches in self._made:
+            if isinstance(made, View):
+                output = np.empty(made.dims, made.dtype.numpy)
+                base = address_of(output)
+                for patch in patches:
+                    blocks[patch.word] = base + patch.offset
+            else:
+                output = made.copy()
+            outputs.append(output)
+        self._pool.run(self._address)
+        return outputs
+
+    def times(self) -> list[tuple[int, int]]:
+        """Start and duration in nanoseconds of each step of the newest run, when profiling."""
+        if self._clock is None:
+            return []
+        stamps = [int(second) * 1_000_000_000 + int(nano) for second, nano in self._clock]
+        return [(begin, end - begin) for begin, end in zip(stamps, stamps[1:], strict=False)]
+
+
+def _constants(program: Program) -> dict[int, Array]:
+    """The constants that steps use, at addresses that fit their type."""
+    used = {v.buffer.index for step in program.steps for v in step.views if v.buffer.kind is BufferKind.CONSTANT}
+    arrays: dict[int, Array] = {}
+    for index in sorted(used):
+        data = program.buffers[index].data
+        assert data is not None
+        # A tensor in a file may lie at any byte; native code wants natural alignment.
+        arrays[index] = data if data.flags.aligned else data.copy()
+    return arrays

@@ -1,0 +1,99 @@
+"""The thread pool: threads that Python makes and that live inside native code between jobs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from sardonyx.compiler import executor as native
+from sardonyx.compiler.target import Target
+
+_SPINS_PER_MICROSECOND = 20
+_SUBMIT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+_WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+_RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+def words(count: int) -> np.ndarray[Any, Any]:
+    """Zeroed 64-bit words that start on a cache line."""
+    raw = np.zeros(count + native.LINE, np.int64)
+    start = (-raw.ctypes.data % 64) // 8
+    return raw[start : start + count]
+
+
+class ThreadPool:
+    """`threads` threads, the caller of `run` included. Jobs run one at a time; workers spin, then sleep.
+
+    Safe to use from several Python threads. A pool does not survive a fork: `pool` makes a new one in the child.
+    """
+
+    def __init__(self, target: Target, threads: int, spin_microseconds: int) -> None:
+        executor = native.load_executor(target)
+        self.threads = threads
+        self._submit, self._run = _SUBMIT(executor.submit), _RUN(executor.run)
+        self._lock = threading.Lock()
+        self._memory = words(native.POOL_WORDS)
+        self._memory[native.POOL_THREADS] = threads
+        self._memory[native.POOL_SPIN] = spin_microseconds * _SPINS_PER_MICROSECOND
+        self._address = self._memory.ctypes.data
+        serve = _WORKER(executor.worker)
+        memory, address = self._memory, self._address
+
+        def work(index: int) -> None:
+            serve(address, index)
+            _ = memory  # what the worker reads must outlive it
+
+        self._workers = [
+            threading.Thread(target=work, args=(index,), name=f"sardonyx-{index}", daemon=True)
+            for index in range(1, threads)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def run(self, job: int) -> None:
+        """Run the job at this address; returns when all threads have left it."""
+        if self.threads == 1:
+            self._run(job, 0, 1)
+            return
+        with self._lock:
+            self._submit(self._address, job)
+
+    def close(self) -> None:
+        """End the workers."""
+        with self._lock:
+            self._submit(self._address, native.EXIT_JOB)
+        for worker in self._workers:
+            worker.join()
+        self._workers = []
+
+
+_POOLS: dict[tuple[int, int], ThreadPool] = {}
+_POOLS_LOCK = threading.Lock()
+
+
+def pool(target: Target, threads: int, spin_microseconds: int) -> ThreadPool:
+    """The process' pool of this size, made on first use and shared by all sessions."""
+    with _POOLS_LOCK:
+        key = (threads, spin_microseconds)
+        found = _POOLS.get(key)
+        if found is None:
+            found = _POOLS[key] = ThreadPool(target, threads, spin_microseconds)
+        return found
+
+
+def _forget_pools() -> None:
+    """In a forked child the workers are gone: start again with none."""
+    global _POOLS_LOCK  # noqa: PLW0603
+    _POOLS_LOCK = threading.Lock()
+    for old in _POOLS.values():
+        _ORPHANS.append(old)
+    _POOLS.clear()
+
+
+_ORPHANS: list[ThreadPool] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)
