@@ -60,6 +60,10 @@ class Int:
         """The SSA value."""
         return ir.Constant(I64, self.value) if isinstance(self.value, int) else self.value
 
+    def at(self, value: ir.Value) -> Int:
+        """Another index, of this SSA value."""
+        return Int(self.k, value)
+
     def _apply(self, op: str, fold: Callable[[int, int], int], other: Int | int) -> Int:
         right = self.k.int(other)
         if isinstance(self.value, int) and isinstance(right.value, int):
@@ -182,6 +186,10 @@ class Ptr:
     ir: ir.Value
     dtype: DType
 
+    def at(self, value: ir.Value) -> Ptr:
+        """Another address of the same type, of this SSA value."""
+        return Ptr(self.k, value, self.dtype)
+
     def __add__(self, offset: Int | int) -> Ptr:
         step = self.k.int(offset)
         if step.value == 0:
@@ -252,15 +260,22 @@ class Builder:
 
     @contextmanager
     def loop(
-        self, stop: Int | int, *, start: Int | int = 0, step: Int | int = 1, carry: list[Val] | None = None
+        self,
+        stop: Int | int,
+        *,
+        start: Int | int = 0,
+        step: Int | int = 1,
+        carry: list[Val] | None = None,
+        moving: list[Int | Ptr] | None = None,
     ) -> Iterator[Int]:
         """Count from `start` while below `stop`; yields the counter.
 
         The body replaces elements of `carry`; after the loop they hold the values of its last turn (those before
-        it when there was none).
+        it when there was none). `moving` is the same for indices and addresses, but is of no use after the loop.
         """
         first, last, stride = self.int(start), self.int(stop), self.int(step)
         carried = carry if carry is not None else []
+        walked = moving if moving is not None else []
         known = isinstance(first.value, int) and isinstance(last.value, int) and first.value < last.value
         before, initial = self.ir.block, list(carried)
         body, done = self.ir.append_basic_block("loop"), ir.Block(self.function, "done")
@@ -275,10 +290,16 @@ class Builder:
         for phi, value in zip(phis, initial, strict=True):
             phi.add_incoming(value.ir, before)
         carried[:] = [Val(self, phi, v.dtype, v.lanes) for phi, v in zip(phis, initial, strict=True)]
+        walks = [self.ir.phi(value.ir.type) for value in walked]
+        for phi, walk in zip(walks, walked, strict=True):
+            phi.add_incoming(walk.ir, before)
+        walked[:] = [walk.at(phi) for phi, walk in zip(walks, walked, strict=True)]
         yield Int(self, counter)
         following = Int(self, self.ir.add(counter, stride.ir, flags=["nsw"]))
         latch = self.ir.block
         counter.add_incoming(following.ir, latch)
+        for phi, walk in zip(walks, walked, strict=True):
+            phi.add_incoming(walk.ir, latch)
         self.ir.cbranch((following < last).ir, body, done)
         self.function.blocks.append(done)
         self.ir.position_at_end(done)

@@ -68,9 +68,12 @@ class Own:
 
 @dataclass(frozen=True)
 class Fuser:
-    """What is known while lowering: values so far, scalar meanings of operators, the graph's order and outputs."""
+    """What is known while lowering: values so far, scalar meanings of operators, the graph's order and outputs.
 
-    values: Mapping[ir.Value, Operand]
+    `available` gives a value that is known or already computed, else None.
+    """
+
+    available: Callable[[ir.Value], Operand | None]
     scalar: Callable[[ir.Node], Scalar | None]
     position: Mapping[ir.Node, int]
     outputs: frozenset[ir.Value]
@@ -107,7 +110,7 @@ class Fuser:
         for value in node.inputs:
             if value is None or value in inside:
                 continue
-            operand = self.values.get(value)
+            operand = self.available(value)
             if operand is None:
                 return False
             shape = operand.dims if isinstance(operand, View) else operand.shape
@@ -155,7 +158,7 @@ class Fuser:
 
         def register(value: ir.Value) -> int:
             if value not in registers:
-                known = self.values[value]
+                known = self.available(value)
                 kind = DType.of(known.dtype) if isinstance(known, np.ndarray) else None
                 if isinstance(known, np.ndarray) and known.size == 1 and kind is not None:
                     return builder.const(known.reshape(-1)[0].item(), kind)

@@ -102,7 +102,7 @@ class Lowering:
         nodes = list(graph)
         self._nodes = nodes
         self._fuser = Fuser(
-            values=self._values,
+            available=self._available,
             scalar=rules.scalar,
             position={node: index for index, node in enumerate(nodes)},
             outputs=frozenset(self._outputs),
@@ -143,13 +143,16 @@ class Lowering:
         operand = self._operand(value)
         return operand.dims if isinstance(operand, View) else tuple(operand.shape)
 
-    def _operand(self, value: ir.Value) -> Operand:
+    def _available(self, value: ir.Value) -> Operand | None:
         found = self._values.get(value)
+        if found is None and value.const_value is not None:
+            found = self._values[value] = np.asarray(value.const_value.numpy())
+        return found
+
+    def _operand(self, value: ir.Value) -> Operand:
+        found = self._available(value)
         if found is None:
-            tensor = value.const_value
-            if tensor is None:
-                raise CompileError("a value is used before it is computed", where=value.name)
-            found = self._values[value] = np.asarray(tensor.numpy())
+            raise CompileError("a value is used before it is computed", where=value.name)
         return found
 
     def constant(self, array: Array, name: str = "") -> View:
@@ -238,6 +241,10 @@ class Lowering:
             return
         nest = collapse(target.dims, [target.strides, *(o.strides for o in operands)])
         sizes, strides = nest.sizes or (1,), nest.strides if nest.sizes else ((1,),) * (len(operands) + 1)
+        if len(sizes) > 1 and sizes[-1] < self.target.lanes(DType.F32) <= sizes[-2]:
+            # A row shorter than a vector: walk the next dimension instead, even if it is strided in the result.
+            sizes = (*sizes[:-2], sizes[-1], sizes[-2])
+            strides = tuple((*s[:-2], s[-1], s[-2]) for s in strides)
         inner = tuple(_inner(s[-1]) for s in strides)
         n, limit = sizes[-1], sizes[-1]
         if len(sizes) == 1:

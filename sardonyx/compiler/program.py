@@ -189,7 +189,7 @@ class Program:
                 _verify_argument(step, slot, parameter, argument, written)
             written |= {step.arguments[slot].buffer.index for slot in step.writes}  # type: ignore[union-attr]
         for view in self.outputs:
-            if isinstance(view, View) and view.buffer.index not in written:
+            if isinstance(view, View) and view.size and view.buffer.index not in written:
                 raise CompileError("an output is never written", where=str(view))
 
 
@@ -203,12 +203,8 @@ def _verify_argument(
         return
     if parameter.dtype is not argument.dtype:
         raise CompileError("wrong type", where=where, expected=str(parameter.dtype), got=str(argument.dtype))
-    low = argument.offset + sum(
-        (d - 1) * s for d, s in zip(argument.dims, argument.strides, strict=True) if s < 0 and d > 0
-    )
-    high = argument.offset + sum(
-        (d - 1) * s for d, s in zip(argument.dims, argument.strides, strict=True) if s > 0 and d > 0
-    )
+    reach = [(d - 1) * s for d, s in zip(argument.dims, argument.strides, strict=True) if d > 0]
+    low, high = (argument.offset + sum(r for r in reach if (r > 0) is up) for up in (False, True))
     if argument.size and (low < 0 or (high + 1) * argument.dtype.size > argument.buffer.bytes):
         raise CompileError(f"view {argument} leaves its buffer of {argument.buffer.bytes} bytes", where=where)
     if slot in step.writes:

@@ -23,6 +23,7 @@ class Target:
     features: str
     vector_bytes: int
     vector_registers: int
+    general_registers: int
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int
@@ -47,7 +48,8 @@ class Target:
         )
         flat = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
         l1, l2, l3 = cache_sizes()
-        return cls(triple, cpu, flat, width, registers, l1, l2, l3)
+        general = 31 if architecture in ("aarch64", "arm64") else 16
+        return cls(triple, cpu, flat, width, registers, general, l1, l2, l3)
 
 
 @lru_cache(maxsize=1)

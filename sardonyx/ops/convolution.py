@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from sardonyx.compiler.fuse import Fusion
     from sardonyx.compiler.lower import Lowering
 
-_FEW_CHANNELS = 4
-"""Inputs with at most so many channels are read where they lie, whatever their layout."""
-_MOST_ZEROS = 1 << 18
-"""Elements of the zeros that stand for pixels outside a channels-first input."""
 _DEPTHWISE_ROWS, _DEPTHWISE_VECTORS = 4, 2
 
 
@@ -80,8 +76,7 @@ def _implicit_gemm(
     ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View, group: int
 ) -> None:
     depth, n = x.dims[1] // group, y.dims[1] // group
-    if x.dims[1] > _FEW_CHANNELS or (depth - 1) * abs(x.strides[1]) >= _MOST_ZEROS:
-        x = ctx.channels_last(x)
+    x = ctx.channels_last(x)
     m, taps, spatial = x.dims[0] * shape.pixels, prod(shape.taps), len(shape.out)
     rows, vectors = tile_for(ctx.target, x.dtype, m, n)
     width = vectors * ctx.target.lanes(x.dtype)
@@ -96,7 +91,7 @@ def _implicit_gemm(
     epilogue, operands = epilogue_of(fusion)
     pixel = uniform_stride((x.dims[0], *x.dims[2:]), (x.strides[0], *x.strides[2:]))
     pointwise = shape.is_pointwise and pixel is not None
-    geometry = {} if pointwise else shape.arguments(x)
+    geometry = {} if pointwise else shape.arguments(x) | _run(x, shape, depth)
     ctx.step(
         ImplicitGemm(rows, vectors, 0 if pointwise else spatial, x.dtype, epilogue),
         {"x": x, "w": packed, "y": y, "m": m, "n": n, "channels": depth}
@@ -111,6 +106,15 @@ def _implicit_gemm(
         label=fusion.label,
         cost=block * rows * width * taps * depth / 16,
     )
+
+
+def _run(x: View, shape: Windows, depth: int) -> dict[str, View | int]:
+    """The longest run of taps and channels that is contiguous in a window and in the weights, and how many there are.
+
+    The taps of the last axis join the channels when a pixel holds no others.
+    """
+    joined = shape.dilation[-1] == 1 and x.strides[-1] == depth * x.strides[1]
+    return {"run": shape.taps[-1] * depth if joined else depth, "run_taps": 1 if joined else shape.taps[-1]}
 
 
 def _tap_stride(w: View) -> int:

@@ -141,7 +141,7 @@ def gemm(ctx: Lowering, node: ir.Node) -> None:
 
 
 def _number(ctx: Lowering, value: float, dtype: DType) -> View:
-    return ctx.constant(np.full((1,), value, dtype.numpy))
+    return ctx.constant(np.full((), value, dtype.numpy))
 
 
 def _scaled(ctx: Lowering, value: ir.Value, factor: float) -> View:

@@ -83,7 +83,7 @@ def _reduce(ctx: Lowering, node: ir.Node, x: View, axes: list[int], *, keep: boo
     length = prod(x.dims[a] for a in axes)
     prelude: list[tuple[str, View | None]] = []
     if node.op_type in _MEANS:
-        prelude.append(("mul", ctx.constant(np.full((1,), 1.0 / max(1, length), x.dtype.numpy))))
+        prelude.append(("mul", ctx.constant(np.full((), 1.0 / max(1, length), x.dtype.numpy))))
     if node.op_type == "ReduceL2":
         prelude.append(("sqrt", None))
     fusion = ctx.fusion(node, dims, x.dtype, matrix_place(rows, column), tuple(prelude))

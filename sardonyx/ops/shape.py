@@ -205,7 +205,7 @@ def pad(ctx: Lowering, node: ir.Node) -> None:
         before[axis], after[axis] = int(pads[index]), int(pads[len(axes) + index])
     dims = tuple(b + d + a for b, d, a in zip(before, x.dims, after, strict=True))
     y = ctx.result(node.outputs[0], dims, x.dtype, dense_like(dims, x.strides))
-    fill = ctx.constant(np.asarray(value, x.dtype.numpy).reshape(1))
+    fill = ctx.constant(np.asarray(value, x.dtype.numpy).reshape(()))
     ctx.copy(fill, y, f"{node.name} fill")
     inner = tuple(d + min(b, 0) + min(a, 0) for b, d, a in zip(before, x.dims, after, strict=True))
     source_at = sum(max(-b, 0) * s for b, s in zip(before, x.strides, strict=True))

@@ -46,6 +46,8 @@ class ImplicitGemm(Kernel):
         slots = [Parameter(name, self.dtype) for name in ("x", "w", "zeros")]
         slots.append(Parameter("y", self.epilogue.expr.dtype))
         slots += [Parameter(name) for name in sizes]
+        if self.spatial:
+            slots += [Parameter("run"), Parameter("run_taps")]
         return (*slots, *axis_parameters(self.spatial), *self.epilogue.parameters())
 
     def emit(self, k: Builder) -> None:
@@ -66,37 +68,71 @@ class ImplicitGemm(Kernel):
             with k.loop(k.min(first + k.size("block_tiles"), tiles), start=first) as tile:
                 window = tile_at(k, inputs, tile * self.rows, self.rows, self.spatial)
                 acc = [k.const(0.0, self.dtype, lanes) for _ in range(self.rows * self.vectors)]
-                self._taps(k, window, weights, acc, 0, list(window.origins), [])
+                self._sum(k, window, weights, acc)
                 self._store(k, window, acc, outputs, operands, column)
 
-    def _taps(
+    def _sum(self, k: Builder, tile: Tile, weights: Ptr, acc: list[Val]) -> None:
+        """Add up all taps. Tiles whose windows lie inside the input need no test of each tap: one of the two loop
+        nests below runs, the other's outermost loop has no turns.
+        """
+        if self.spatial == 0:
+            accumulate(k, tile.origins, k.int(0), k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
+            return
+        inside = k.const(True, DType.BOOL)
+        for corner in tile.corners:
+            for axis, at in enumerate(corner):
+                reach = (k.size(f"taps{axis}") - 1) * k.size(f"dilation{axis}")
+                inside = inside & at.within(k.max(k.size(f"size{axis}") - reach, 0))
+        first = k.size("taps0") if self.spatial > 1 else k.size("run_taps")
+        self._inside(k, tile, weights, acc, 0, k.int(0), k.pick(inside, first, 0))
+        self._border(k, tile, weights, acc, 0, tile.origins, [], k.pick(inside, 0, k.size("taps0")))
+
+    def _span(self, k: Builder, axis: int) -> Int:
+        """Elements of a panel that one tap of an axis covers."""
+        span = k.size("channels") * (self.vectors * k.target.lanes(self.dtype))
+        for later in range(axis + 1, self.spatial):
+            span = span * k.size(f"taps{later}")
+        return span
+
+    def _inside(
+        self, k: Builder, tile: Tile, weights: Ptr, acc: list[Val], axis: int, offset: Int, turns: Int
+    ) -> None:
+        """Taps from `axis` on, for windows inside the input: one offset for all rows. Where the last axis' taps and
+        the channels are contiguous they are one run.
+        """
+        if axis == self.spatial:
+            accumulate(k, tile.origins, offset, k.size("x_channel"), weights, k.size("run"), acc, self.vectors)
+            return
+        with k.loop(turns, carry=acc) as tap:
+            moved = offset + tap * k.size(f"dilation{axis}") * k.size(f"x{axis}")
+            following = axis + 1
+            turns = k.size("run_taps") if following == self.spatial - 1 else k.size(f"taps{min(following, self.spatial - 1)}")
+            self._inside(k, tile, weights + tap * self._span(k, axis), acc, following, moved, turns)
+
+    def _border(
         self,
         k: Builder,
-        window: Tile,
+        tile: Tile,
         weights: Ptr,
         acc: list[Val],
         axis: int,
         rows: Sequence[Ptr],
         inside: Sequence[Val],
+        turns: Int,
     ) -> None:
-        """Loop over the window's axes from `axis` on; `rows` are the addresses so far, `inside` whether they hold."""
+        """Taps from `axis` on, each row's tested; `rows` are the addresses so far, `inside` whether they hold."""
         if axis == self.spatial:
             zeros = k.pointer("zeros")
-            if inside:
-                rows = [k.pick_pointer(ok, row, zeros) for ok, row in zip(inside, rows, strict=True)]
-            accumulate(k, rows, k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
+            rows = [k.pick_pointer(ok, row, zeros) for ok, row in zip(inside, rows, strict=True)]
+            accumulate(k, rows, k.int(0), k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
             return
-        taps = k.size(f"taps{axis}")
-        width = self.vectors * k.target.lanes(self.dtype)
-        span = k.size("channels") * width
-        for later in range(axis + 1, self.spatial):
-            span = span * k.size(f"taps{later}")
-        with k.loop(taps, carry=acc) as tap:
+        with k.loop(turns, carry=acc) as tap:
             reach = tap * k.size(f"dilation{axis}")
-            here = [(c[axis] + reach).within(k.size(f"size{axis}")) for c in window.corners]
+            here = [(corner[axis] + reach).within(k.size(f"size{axis}")) for corner in tile.corners]
             both = [a & b for a, b in zip(inside, here, strict=True)] if inside else here
             moved = [row + reach * k.size(f"x{axis}") for row in rows]
-            self._taps(k, window, weights + tap * span, acc, axis + 1, moved, both)
+            turns = k.size(f"taps{min(axis + 1, self.spatial - 1)}")
+            self._border(k, tile, weights + tap * self._span(k, axis), acc, axis + 1, moved, both, turns)
 
     def _store(
         self, k: Builder, window: Tile, acc: list[Val], outputs: Ptr, operands: Sequence[Ptr], column: Int
@@ -120,16 +156,28 @@ class ImplicitGemm(Kernel):
 
 
 def accumulate(
-    k: Builder, rows: Sequence[Ptr], stride: Int, panel: Ptr, depth: Int, acc: list[Val], vectors: int
+    k: Builder,
+    rows: Sequence[Ptr],
+    offset: Int,
+    stride: Int,
+    panel: Ptr,
+    depth: Int,
+    acc: list[Val],
+    vectors: int,
 ) -> None:
-    """acc[r, v] += sum over i < depth of rows[r][i * stride] * panel[i, v]: the register tile's inner loop."""
+    """acc[r, v] += sum over i < depth of rows[r][offset + i * stride] * panel[i, v]: the tile's inner loop."""
     lanes = acc[0].lanes
-    with k.loop(depth, carry=acc) as i:
-        columns = [k.load(panel + (i * (vectors * lanes) + v * lanes), lanes) for v in range(vectors)]
+    moving: list[Int | Ptr] = [offset, panel]
+    with k.loop(depth, carry=acc, moving=moving):
+        at, weights = moving
+        assert isinstance(at, Int)
+        assert isinstance(weights, Ptr)
+        columns = [k.load(weights + v * lanes, lanes) for v in range(vectors)]
         for r, row in enumerate(rows):
-            element = k.broadcast(k.load(row + i * stride), lanes)
+            element = k.broadcast(k.load(row + at), lanes)
             for v, column in enumerate(columns):
                 acc[r * vectors + v] = k.fma(element, column, acc[r * vectors + v])
+        moving[:] = [at + stride, weights + vectors * lanes]
 
 
 def pack_panels(weights: np.ndarray, width: int) -> np.ndarray:
@@ -187,11 +235,15 @@ class PackPanels(Kernel):
         return k.vector(parts)
 
 
+_OTHER_ADDRESSES = 5
+"""General registers the inner loop needs beside one a row: weights, index, counter, bound, stack."""
+
+
 def tile_for(target: Target, dtype: DType, m: int, n: int) -> tuple[int, int]:
     """(rows, vectors) of the register tile for m rows and n columns.
 
-    A tile needs rows * vectors accumulators, a register a vector of weights and one for the broadcast element.
-    Costs a turn of the inner loop: the larger of its multiply-adds (two a cycle) and its loads (two a cycle),
+    A tile needs rows * vectors accumulators, a register a vector of weights and one for the broadcast element; rows
+    whose address finds no general register are loads more. Costs a turn of the inner loop: the larger of its multiply-adds (two a cycle) and its loads (two a cycle),
     never less than the latency of a dependent addition (four cycles); the tile with the least cost for the
     padded problem wins.
     """
@@ -199,11 +251,11 @@ def tile_for(target: Target, dtype: DType, m: int, n: int) -> tuple[int, int]:
     best, best_cost = (1, 1), float("inf")
     for vectors in range(1, 9):
         for rows in range(1, 15):
-            spare = 2 if vectors > 1 or target.vector_registers == 16 else 1
-            if rows * vectors + vectors + spare - 1 > target.vector_registers:
+            if rows * vectors + vectors + 1 > target.vector_registers:
                 continue
             turns = -(-m // rows) * -(-n // (vectors * lanes))
-            cycles = max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
+            reloads = max(0, rows + _OTHER_ADDRESSES - target.general_registers)
+            cycles = max(rows * vectors / 2, (rows + vectors + reloads) / 2, 4.0)
             cost = turns * (cycles + 0.05 * vectors)
             if cost < best_cost * 0.999:
                 best, best_cost = (rows, vectors), cost
