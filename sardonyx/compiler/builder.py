@@ -467,8 +467,8 @@ class Builder:
     # ---- arithmetic --------------------------------------------------------------------------------------------
 
     def fma(self, a: Val, b: Val, c: Val) -> Val:
-        """a * b + c, rounded once."""
-        return self.intrinsic("llvm.fma", a, b, c)
+        """a * b + c, rounded once where the processor has such an instruction."""
+        return self.intrinsic("llvm.fmuladd", a, b, c)
 
     def select(self, condition: Val, yes: Val, no: Val) -> Val:
         """Lane by lane, one of two."""

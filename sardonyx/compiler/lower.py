@@ -191,11 +191,17 @@ class Lowering:
         self._values[value] = view
         return view
 
-    def channels_last(self, view: View) -> View:
-        """The image [N, C, spatial...] with its channels contiguous: itself, or a copy."""
+    def channels_last(self, value: ir.Value | None) -> View:
+        """The image [N, C, spatial...] with its channels contiguous: as it is, or a copy that stands for it from
+        now on.
+        """
+        view = self.view(value)
         if view.dims[1] == 1 or view.strides[1] == 1:
             return view
-        return self.copied(view, channels_last(view.dims))
+        copied = self.copied(view, channels_last(view.dims))
+        assert value is not None
+        self._values[value] = copied
+        return copied
 
     def copied(self, view: View, strides: tuple[int, ...] | None = None) -> View:
         """A dense copy, row-major unless strides are given."""

@@ -36,7 +36,7 @@ def _rank(node: ir.Node) -> str | None:
 @lowers("Conv", dtypes=FLOATS, supports=_rank)
 def conv(ctx: Lowering, node: ir.Node) -> None:
     """Convolution in 1, 2 or 3 dimensions with groups, strides, dilations and paddings."""
-    x, w = ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
+    x, w = ctx.channels_last(node.inputs[0]), ctx.view(node.inputs[1])
     group = node.attributes.get_int("group", 1)
     channels, filters = x.dims[1], w.dims[0]
     if len(w.dims) != len(x.dims) or w.dims[1] * group != channels or filters % group:
@@ -76,7 +76,8 @@ def _implicit_gemm(
     ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View, group: int
 ) -> None:
     depth, n = x.dims[1] // group, y.dims[1] // group
-    x = ctx.channels_last(x)
+    # With one channel its stride never counts: that of the last axis joins the taps to one run.
+    channel = x.strides[1] if x.dims[1] > 1 else x.strides[-1]
     m, taps, spatial = x.dims[0] * shape.pixels, prod(shape.taps), len(shape.out)
     rows, vectors = tile_for(ctx.target, x.dtype, m, n)
     width = vectors * ctx.target.lanes(x.dtype)
@@ -91,12 +92,12 @@ def _implicit_gemm(
     epilogue, operands = epilogue_of(fusion)
     pixel = uniform_stride((x.dims[0], *x.dims[2:]), (x.strides[0], *x.strides[2:]))
     pointwise = shape.is_pointwise and pixel is not None
-    geometry = {} if pointwise else shape.arguments(x) | _run(x, shape, depth)
+    geometry = {} if pointwise else shape.arguments(x) | _run(x, shape, depth, channel)
     ctx.step(
         ImplicitGemm(rows, vectors, 0 if pointwise else spatial, x.dtype, epilogue),
         {"x": x, "w": packed, "y": y, "m": m, "n": n, "channels": depth}
-        | {"zeros": ctx.zeros((depth - 1) * abs(x.strides[1]) + 1, x.dtype)}
-        | {"x_channel": x.strides[1], "x_group": depth * x.strides[1]}
+        | {"zeros": ctx.zeros((depth - 1) * abs(channel) + 1, x.dtype)}
+        | {"x_channel": channel, "x_group": depth * channel}
         | {"x_row": pixel if pointwise and pixel is not None else x.strides[0]}
         | {"w_panel": taps * depth * width, "w_group": panels * taps * depth * width}
         | {"y_row": y.dims[1], "y_group": n, "panels": panels, "blocks": blocks, "block_tiles": block}
@@ -108,12 +109,12 @@ def _implicit_gemm(
     )
 
 
-def _run(x: View, shape: Windows, depth: int) -> dict[str, View | int]:
+def _run(x: View, shape: Windows, depth: int, channel: int) -> dict[str, View | int]:
     """The longest run of taps and channels that is contiguous in a window and in the weights, and how many there are.
 
     The taps of the last axis join the channels when a pixel holds no others.
     """
-    joined = shape.dilation[-1] == 1 and x.strides[-1] == depth * x.strides[1]
+    joined = shape.dilation[-1] == 1 and x.strides[-1] == depth * channel
     return {"run": shape.taps[-1] * depth if joined else depth, "run_taps": 1 if joined else shape.taps[-1]}
 
 
@@ -125,7 +126,6 @@ def _tap_stride(w: View) -> int:
 def _depthwise(
     ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View
 ) -> None:
-    x = ctx.channels_last(x)
     channels, taps = x.dims[1], prod(shape.taps)
     known, value = ctx.known(node.inputs[1]), node.inputs[1]
     if known is None:

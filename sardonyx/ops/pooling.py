@@ -28,7 +28,7 @@ def _form(node: ir.Node) -> str | None:
 def pool(ctx: Lowering, node: ir.Node) -> None:
     """Maximum or mean of each window."""
     mean = node.op_type == "AveragePool"
-    x = ctx.channels_last(ctx.view(node.inputs[0]))
+    x = ctx.channels_last(node.inputs[0])
     taps = tuple(node.attributes.get_ints("kernel_shape", ()))
     shape = windows(node, x.dims[2:], taps, where=node.name or node.op_type)
     spatial = len(shape.out)

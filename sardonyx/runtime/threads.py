@@ -28,28 +28,36 @@ def words(count: int) -> np.ndarray[Any, Any]:
 class ThreadPool:
     """`threads` threads, the caller of `run` included. Jobs run one at a time; workers spin, then sleep.
 
-    Safe to use from several Python threads. A pool does not survive a fork: `pool` makes a new one in the child.
+    Safe to use from several Python threads. Workers are started by the first job, and again by the first one after
+    a fork, which leaves the child none.
     """
 
     def __init__(self, target: Target, threads: int, spin_microseconds: int) -> None:
         executor = native.load_executor(target)
         self.threads = threads
+        self._spins = spin_microseconds * _SPINS_PER_MICROSECOND
         self._submit, self._run = _SUBMIT(executor.submit), _RUN(executor.run)
+        self._serve = _WORKER(executor.worker)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the workers: right only where they no longer exist."""
         self._lock = threading.Lock()
         self._memory = words(native.POOL_WORDS)
-        self._memory[native.POOL_THREADS] = threads
-        self._memory[native.POOL_SPIN] = spin_microseconds * _SPINS_PER_MICROSECOND
-        self._address = self._memory.ctypes.data
-        serve = _WORKER(executor.worker)
-        memory, address = self._memory, self._address
+        self._memory[native.POOL_THREADS] = self.threads
+        self._memory[native.POOL_SPIN] = self._spins
+        self._address = int(self._memory.ctypes.data)
+        self._workers: list[threading.Thread] = []
 
-        def work(index: int) -> None:
-            serve(address, index)
-            _ = memory  # what the worker reads must outlive it
+    def _start(self) -> None:
+        serve, memory, address = self._serve, self._memory, self._address
+
+        def work(index: int, _keep: np.ndarray[Any, Any] = memory) -> None:
+            serve(address, index)  # reads `memory`, which lives as long as this frame holds it
 
         self._workers = [
             threading.Thread(target=work, args=(index,), name=f"sardonyx-{index}", daemon=True)
-            for index in range(1, threads)
+            for index in range(1, self.threads)
         ]
         for worker in self._workers:
             worker.start()
@@ -60,15 +68,18 @@ class ThreadPool:
             self._run(job, 0, 1)
             return
         with self._lock:
+            if not self._workers:
+                self._start()
             self._submit(self._address, job)
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; a later job starts new ones."""
         with self._lock:
-            self._submit(self._address, native.EXIT_JOB)
-        for worker in self._workers:
-            worker.join()
-        self._workers = []
+            if self._workers:
+                self._submit(self._address, native.EXIT_JOB)
+            for worker in self._workers:
+                worker.join()
+        self.reset()
 
 
 _POOLS: dict[tuple[int, int], ThreadPool] = {}
@@ -85,15 +96,13 @@ def pool(target: Target, threads: int, spin_microseconds: int) -> ThreadPool:
         return found
 
 
-def _forget_pools() -> None:
-    """In a forked child the workers are gone: start again with none."""
+def _after_fork() -> None:
+    """In a forked child: the workers are gone, and a lock may be held by a thread that is gone too."""
     global _POOLS_LOCK  # noqa: PLW0603
     _POOLS_LOCK = threading.Lock()
-    for old in _POOLS.values():
-        _ORPHANS.append(old)
-    _POOLS.clear()
+    for found in _POOLS.values():
+        found.reset()
 
 
-_ORPHANS: list[ThreadPool] = []
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)
+    os.register_at_fork(after_in_child=_after_fork)
