@@ -1,15 +1,23 @@
-"""The native executor: threads walk a table of steps, take chunks of each step's domain and meet at barriers.
+"""The native executor: threads walk a table of steps and take chunks of each step's domain.
 
 Emitted once for a target. All memory is 64-bit words whose places the constants below name.
 
 A *step* is STEP_WORDS words: the kernel's address, its argument block, the size of its domain, the chunk. A *job*
-is what one run needs: the step table, scratch memory, a barrier and one counter a step, each counter on a cache
-line of its own. The *pool* is where workers wait for jobs: they spin for a while, then sleep on a futex.
+is what runs of one frame need: the step table, scratch memory, and for each step, on a cache line of its own, a
+ticket (the run's number and the next item to take) and the count of items done. The *pool* is where workers wait
+for jobs: they spin for a while, then sleep on a futex.
 
-    run(job, thread, threads):
+    walk(job, run, thread):
         for step in job.steps:
-            while (begin = step.counter.fetch_add(chunk)) < domain:  kernel(args, begin, min(begin + chunk, domain))
-            barrier; the last to arrive clears the counter
+            while step.ticket is (run, begin) with begin < domain:
+                if compare_and_swap(step.ticket, (run, begin), (run, end)):
+                    kernel(arguments, begin, end);  step.done += end - begin
+                    if step.done == domain:  step.done = 0;  step.ticket = (run + 1, 0)
+            wait until step.ticket is no longer of this run
+
+A step is over when its items are done, not when its threads have met: a worker that the system has put aside holds
+nobody up unless it has taken a chunk, and one that comes late finds tickets of the next run and walks through.
+Nothing is shared between a late worker and the data of a run that is over.
 """
 
 from __future__ import annotations
@@ -26,22 +34,25 @@ from sardonyx.compiler.target import Target
 LINE = 8
 """Words in a cache line."""
 STEP_WORDS = 4
-JOB_STEPS, JOB_TABLE, JOB_SCRATCH, JOB_SCRATCH_STRIDE, JOB_CLOCK, JOB_COUNTERS = range(6)
-JOB_ARRIVED, JOB_PHASE, JOB_WORDS = LINE, 2 * LINE, 3 * LINE
-POOL_EPOCH, POOL_JOB, POOL_THREADS, POOL_SLEEPERS, POOL_DONE, POOL_SPIN, POOL_WORDS = (
+JOB_STEPS, JOB_TABLE, JOB_SCRATCH, JOB_SCRATCH_STRIDE, JOB_CLOCK, JOB_TICKETS, JOB_RUN = range(7)
+JOB_WORDS = LINE
+TICKET, DONE = 0, 1
+"""Words of a step's line among the tickets."""
+RUN_SHIFT = 32
+"""A ticket is the run's number shifted by this, plus the next item."""
+POOL_EPOCH, POOL_JOB, POOL_SPIN, POOL_SLEEPERS, POOL_ACTIVE, POOL_WORDS = (
     0,
     LINE,
     LINE + 1,
     2 * LINE,
     3 * LINE,
-    LINE + 2,
     4 * LINE,
 )
 EXIT_JOB = 0
 """A job address of 0 tells the workers to return."""
 
 _SYSCALL_FUTEX = {"x86_64": 202, "aarch64": 98}
-_SPINS_BEFORE_YIELD = 4000
+_SPINS_BEFORE_YIELD = 512
 _CLOCK_MONOTONIC = 1
 _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 128, 129
 
@@ -51,25 +62,26 @@ class Executor:
     """Addresses of the native entry points.
 
     `submit(pool, job)` runs a job with the caller as thread 0; `worker(pool, thread)` serves until the exit job;
-    `run(job, thread, threads)` is one thread's share, for a job of one thread.
+    `solo(job)` runs a job on the calling thread alone.
     """
 
     submit: int
     worker: int
-    run: int
+    solo: int
 
 
 class _Emitter:
     """Emits the executor's functions."""
 
-    def __init__(self, target: Target, symbols: tuple[str, str, str], name: str) -> None:
+    def __init__(self, target: Target, symbols: tuple[str, str, str, str], name: str) -> None:
         self.module = ir.Module(name=name)
         self.module.triple = target.triple
         self.architecture = target.triple.split("-", 1)[0]
         void, self.void = ir.VoidType(), ir.VoidType()
-        self.run = ir.Function(self.module, ir.FunctionType(void, [POINTER, I64, I64]), symbols[0])
+        self.walk = ir.Function(self.module, ir.FunctionType(void, [POINTER, I64, I64]), symbols[0])
         self.worker = ir.Function(self.module, ir.FunctionType(void, [POINTER, I64]), symbols[1])
         self.submit = ir.Function(self.module, ir.FunctionType(void, [POINTER, POINTER]), symbols[2])
+        self.solo = ir.Function(self.module, ir.FunctionType(void, [POINTER]), symbols[3])
         self.syscall = ir.Function(self.module, ir.FunctionType(I64, [I64], var_arg=True), "syscall")
         self.sched_yield = ir.Function(self.module, ir.FunctionType(I32, []), "sched_yield")
         clock = ir.FunctionType(I32, [I32, POINTER])
@@ -109,25 +121,13 @@ class _Emitter:
         known = self.module.globals.get(name)
         return known or ir.Function(self.module, ir.FunctionType(self.void, operands), name)
 
-    def spin(self, b: ir.IRBuilder, base: ir.Value, index: int, leave: str, value: ir.Value) -> None:
-        """Wait until the word compares to `value` as `leave` says; now and then let other threads have the core."""
-        before = b.block
-        loop, check, yielding, done = (b.append_basic_block(name) for name in ("spin", "check", "yield", "spun"))
-        b.branch(loop)
-        b.position_at_end(loop)
-        turns = b.phi(I64)
-        turns.add_incoming(ir.Constant(I64, 0), before)
-        following = b.add(turns, ir.Constant(I64, 1))
-        b.cbranch(b.icmp_signed(leave, self.acquire(b, base, index), value), done, check)
-        b.position_at_end(check)
+    def relax(self, b: ir.IRBuilder, turns: ir.Value) -> None:
+        """A turn of a waiting loop: a pause, and now and then the core for other threads."""
         self.pause(b)
-        turns.add_incoming(following, b.block)
-        b.cbranch(b.icmp_signed("<", following, ir.Constant(I64, _SPINS_BEFORE_YIELD)), loop, yielding)
-        b.position_at_end(yielding)
-        b.call(self.sched_yield, [])
-        turns.add_incoming(ir.Constant(I64, 0), b.block)
-        b.branch(loop)
-        b.position_at_end(done)
+        mask = ir.Constant(I64, _SPINS_BEFORE_YIELD - 1)
+        due = b.icmp_signed("==", b.and_(turns, mask), mask)
+        with b.if_then(due, likely=False):
+            b.call(self.sched_yield, [])
 
     def futex(self, b: ir.IRBuilder, operation: int, pool: ir.Value, value: ir.Value) -> None:
         number = ir.Constant(I64, _SYSCALL_FUTEX[self.architecture])
@@ -136,65 +136,71 @@ class _Emitter:
 
     # ---- functions ---------------------------------------------------------------------------------------------
 
-    def emit_run(self) -> None:
-        job, thread, threads = self.run.args
-        b = self.start(self.run)
+    def emit_walk(self) -> None:
+        job, run, thread = self.walk.args
+        b = self.start(self.walk)
         count, table = self.load(b, job, JOB_STEPS), self.load(b, job, JOB_TABLE, POINTER)
-        counters = self.load(b, job, JOB_COUNTERS, POINTER)
+        tickets = self.load(b, job, JOB_TICKETS, POINTER)
         offset = b.mul(thread, self.load(b, job, JOB_SCRATCH_STRIDE))
         scratch = b.gep(self.load(b, job, JOB_SCRATCH, POINTER), [offset], source_etype=ir.IntType(8))
         clock = self.load(b, job, JOB_CLOCK, POINTER)
-        self._stamp(b, clock, thread, ir.Constant(I64, 0))
+        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+        self._stamp(b, clock, thread, zero)
         entry, head, done = b.block, b.append_basic_block("step"), b.append_basic_block("finished")
-        b.cbranch(b.icmp_signed(">", count, ir.Constant(I64, 0)), head, done)
+        b.cbranch(b.icmp_signed(">", count, zero), head, done)
         b.position_at_end(head)
         index = b.phi(I64)
-        index.add_incoming(ir.Constant(I64, 0), entry)
+        index.add_incoming(zero, entry)
         row = self.word(b, table, b.mul(index, ir.Constant(I64, STEP_WORDS)))
-        counter = b.mul(index, ir.Constant(I64, LINE))
-        self._chunks(b, row, counters, counter, scratch)
-        self._barrier(b, job, threads, counters, counter)
-        following = b.add(index, ir.Constant(I64, 1))
+        line = self.word(b, tickets, b.mul(index, ir.Constant(I64, LINE)))
+        self._step(b, row, line, run, scratch)
+        following = b.add(index, one)
         self._stamp(b, clock, thread, following)
         index.add_incoming(following, b.block)
         b.cbranch(b.icmp_signed("<", following, count), head, done)
         b.position_at_end(done)
         b.ret_void()
 
-    def _chunks(
-        self, b: ir.IRBuilder, row: ir.Value, counters: ir.Value, counter: ir.Value, scratch: ir.Value
-    ) -> None:
+    def _step(self, b: ir.IRBuilder, row: ir.Value, line: ir.Value, run: ir.Value, scratch: ir.Value) -> None:
+        """Take chunks while there are any, then wait until the ticket is of the next run."""
         kernel, arguments = self.load(b, row, 0), self.load(b, row, 1, POINTER)
         domain, chunk = self.load(b, row, 2), self.load(b, row, 3)
-        take, work, done = (b.append_basic_block(name) for name in ("take", "work", "taken"))
-        b.branch(take)
+        shift, zero, one = ir.Constant(I64, RUN_SHIFT), ir.Constant(I64, 0), ir.Constant(I64, 1)
+        tag = b.shl(run, shift)
+        look, ours, take, work, last, wait, over = (
+            b.append_basic_block(n) for n in ("look", "ours", "take", "work", "last", "wait", "over")
+        )
+        before = b.block
+        b.branch(look)
+        b.position_at_end(look)
+        turns = b.phi(I64)
+        turns.add_incoming(zero, before)
+        ticket = self.acquire(b, line, TICKET)
+        b.cbranch(b.icmp_signed("==", b.lshr(ticket, shift), run), ours, over)
+        b.position_at_end(ours)
+        begin = b.sub(ticket, tag)
+        b.cbranch(b.icmp_signed("<", begin, domain), take, wait)
         b.position_at_end(take)
-        begin = self.add(b, counters, counter, chunk)
-        b.cbranch(b.icmp_signed("<", begin, domain), work, done)
-        b.position_at_end(work)
         stop = b.add(begin, chunk)
         end = b.select(b.icmp_signed("<", stop, domain), stop, domain)
+        swapped = b.cmpxchg(self.word(b, line, TICKET), ticket, b.add(tag, end), "seq_cst", "seq_cst")
+        turns.add_incoming(zero, b.block)
+        b.cbranch(b.extract_value(swapped, 1), work, look)
+        b.position_at_end(work)
         b.call(b.inttoptr(kernel, KERNEL_TYPE.as_pointer()), [arguments, begin, end, scratch])
-        b.branch(take)
-        b.position_at_end(done)
-
-    def _barrier(
-        self, b: ir.IRBuilder, job: ir.Value, threads: ir.Value, counters: ir.Value, counter: ir.Value
-    ) -> None:
-        last, wait, done = (b.append_basic_block(name) for name in ("last", "wait", "met"))
-        phase = self.acquire(b, job, JOB_PHASE)
-        arrived = self.add(b, job, JOB_ARRIVED, 1)
-        b.cbranch(b.icmp_signed("==", arrived, b.sub(threads, ir.Constant(I64, 1))), last, wait)
+        items = b.sub(end, begin)
+        total = b.add(self.add(b, line, DONE, items), items)
+        turns.add_incoming(zero, b.block)
+        b.cbranch(b.icmp_signed("==", total, domain), last, look)
         b.position_at_end(last)
-        zero = ir.Constant(I64, 0)
-        b.store(zero, self.word(b, counters, counter), align=8)
-        self.release(b, zero, job, JOB_ARRIVED)
-        self.release(b, b.add(phase, ir.Constant(I64, 1)), job, JOB_PHASE)
-        b.branch(done)
+        b.store(zero, self.word(b, line, DONE), align=8)
+        self.release(b, b.shl(b.add(run, one), shift), line, TICKET)
+        b.branch(over)
         b.position_at_end(wait)
-        self.spin(b, job, JOB_PHASE, "!=", phase)
-        b.branch(done)
-        b.position_at_end(done)
+        self.relax(b, turns)
+        turns.add_incoming(b.add(turns, one), b.block)
+        b.branch(look)
+        b.position_at_end(over)
 
     def _stamp(self, b: ir.IRBuilder, clock: ir.Value, thread: ir.Value, index: ir.Value) -> None:
         """Thread 0 notes the time, if the job has a clock: seconds and nanoseconds, two words an entry."""
@@ -239,40 +245,69 @@ class _Emitter:
         seen.add_incoming(seen, b.block)
         b.branch(wait)
         b.position_at_end(found)
-        job = self.load(b, pool, POOL_JOB)
+        # Count as active first: from then on the job that is current cannot be freed. Then look again what it is.
+        self.add(b, pool, POOL_ACTIVE, one)
+        current = self.acquire(b, pool, POOL_EPOCH)
+        job = self.acquire(b, pool, POOL_JOB)
         b.cbranch(b.icmp_signed("==", job, ir.Constant(I64, EXIT_JOB)), leave, work)
         b.position_at_end(work)
-        b.call(self.run, [b.inttoptr(job, POINTER), thread, self.load(b, pool, POOL_THREADS)])
-        self.add(b, pool, POOL_DONE, one)
-        seen.add_incoming(epoch, b.block)
+        same = b.icmp_signed("==", self.acquire(b, pool, POOL_EPOCH), current)
+        with b.if_then(same):
+            address = b.inttoptr(job, POINTER)
+            b.call(self.walk, [address, self.acquire(b, address, JOB_RUN), thread])
+        self.add(b, pool, POOL_ACTIVE, -1)
+        following_epoch = b.select(same, current, seen)
+        seen.add_incoming(following_epoch, b.block)
         b.branch(wait)
         b.position_at_end(leave)
+        self.add(b, pool, POOL_ACTIVE, -1)
         b.ret_void()
+
+    def _next_run(self, b: ir.IRBuilder, job: ir.Value) -> ir.Value:
+        """The number of the run that starts now."""
+        run = b.add(self.load(b, job, JOB_RUN), ir.Constant(I64, 1))
+        self.release(b, run, job, JOB_RUN)
+        return run
 
     def emit_submit(self) -> None:
         pool, job = self.submit.args
         b = self.start(self.submit)
-        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
-        self.release(b, zero, pool, POOL_DONE)
-        b.store(b.ptrtoint(job, I64), self.word(b, pool, POOL_JOB), align=8)
-        self.add(b, pool, POOL_EPOCH, one)
+        zero = ir.Constant(I64, 0)
+        is_job = b.icmp_unsigned("!=", job, ir.Constant(POINTER, None))
+        number, publish = b.append_basic_block("number"), b.append_basic_block("publish")
+        entry = b.block
+        b.cbranch(is_job, number, publish)
+        b.position_at_end(number)
+        following = self._next_run(b, job)
+        b.branch(publish)
+        b.position_at_end(publish)
+        run = b.phi(I64)
+        run.add_incoming(zero, entry)
+        run.add_incoming(following, number)
+        self.release(b, b.ptrtoint(job, I64), pool, POOL_JOB)
+        self.add(b, pool, POOL_EPOCH, 1)
         sleepers = self.acquire(b, pool, POOL_SLEEPERS)
         with b.if_then(b.icmp_signed("!=", sleepers, zero)):
             self.futex(b, _FUTEX_WAKE_PRIVATE, pool, ir.Constant(I64, 0x7FFFFFFF))
-        with b.if_then(b.icmp_unsigned("!=", job, ir.Constant(POINTER, None))):
-            threads = self.load(b, pool, POOL_THREADS)
-            b.call(self.run, [job, zero, threads])
-            self.spin(b, pool, POOL_DONE, "==", b.sub(threads, one))
+        with b.if_then(is_job):
+            b.call(self.walk, [job, run, zero])
+        b.ret_void()
+
+    def emit_solo(self) -> None:
+        (job,) = self.solo.args
+        b = self.start(self.solo)
+        b.call(self.walk, [job, self._next_run(b, job), ir.Constant(I64, 0)])
         b.ret_void()
 
 
 @lru_cache(maxsize=4)
 def load_executor(target: Target) -> Executor:
     """The executor for this machine, compiled on first use."""
-    symbols = ("sardonyx_run", "sardonyx_worker", "sardonyx_submit")
+    symbols = ("sardonyx_walk", "sardonyx_worker", "sardonyx_submit", "sardonyx_solo")
     emitter = _Emitter(target, symbols, "executor")
-    emitter.emit_run()
+    emitter.emit_walk()
     emitter.emit_worker()
     emitter.emit_submit()
+    emitter.emit_solo()
     addresses = load_module(symbols, emitter.module, target)
-    return Executor(addresses[symbols[2]], addresses[symbols[1]], addresses[symbols[0]])
+    return Executor(submit=addresses[symbols[2]], worker=addresses[symbols[1]], solo=addresses[symbols[3]])

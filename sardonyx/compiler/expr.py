@@ -131,17 +131,15 @@ def _compare(op: str) -> Callable[..., Val]:
 
 
 def maximum(k: Builder, a: Val, b: Val) -> Val:
-    """The larger; NaN if either is NaN."""
-    if a.dtype.is_float:
-        return k.intrinsic("llvm.maximum", a, b)
-    return k.select(a > b, a, b)
+    """The larger; NaN if either is NaN. Of two zeros either one."""
+    larger = k.select(a > b, a, b)  # b where b is NaN: on x86 one instruction
+    return k.select(a.compare("!=", a), a, larger) if a.dtype.is_float else larger
 
 
 def minimum(k: Builder, a: Val, b: Val) -> Val:
-    """The smaller; NaN if either is NaN."""
-    if a.dtype.is_float:
-        return k.intrinsic("llvm.minimum", a, b)
-    return k.select(a < b, a, b)
+    """The smaller; NaN if either is NaN. Of two zeros either one."""
+    smaller = k.select(a < b, a, b)
+    return k.select(a.compare("!=", a), a, smaller) if a.dtype.is_float else smaller
 
 
 def _relu(k: Builder, x: Val) -> Val:

@@ -15,7 +15,7 @@ from sardonyx.errors import InvalidModelError
 from sardonyx.ops.linear import blocking, pack
 from sardonyx.ops.places import epilogue_of, matrix_place
 from sardonyx.ops.table import FLOATS, lowers
-from sardonyx.ops.windows import Windows, windows
+from sardonyx.ops.windows import Windows, sweep_tile, windows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sardonyx.compiler.fuse import Fusion
     from sardonyx.compiler.lower import Lowering
 
-_DEPTHWISE_ROWS, _DEPTHWISE_VECTORS = 4, 2
 
 
 def _rank(node: ir.Node) -> str | None:
@@ -140,17 +139,11 @@ def _depthwise(
 
         weights = ctx.constant(ctx.packed.get(key, make) if value.const_value is not None else make())
     epilogue, operands = epilogue_of(fusion)
-    m = x.dims[0] * shape.pixels
-    rows = min(_DEPTHWISE_ROWS, m)
-    vectors = min(_DEPTHWISE_VECTORS, max(1, channels // ctx.target.lanes(x.dtype)))
+    pixels, vectors = sweep_tile(ctx.target.lanes(x.dtype), channels)
     ctx.step(
-        Depthwise(rows, vectors, len(shape.out), x.dtype, epilogue),
-        {"x": x, "w": weights, "zeros": ctx.zeros(channels, x.dtype), "y": y, "m": m, "channels": channels}
-        | {"taps": taps, "x_row": x.strides[0], "y_row": channels}
-        | shape.arguments(x)
-        | operands,
-        domain=-(-m // rows),
+        Depthwise(pixels, vectors, len(shape.out), x.dtype, epilogue),
+        {"x": x, "w": weights, "y": y, "y_row": channels} | shape.sweep(x) | operands,
+        domain=x.dims[0] * shape.rows,
         label=fusion.label,
-        cost=rows * channels * taps / 4,
-        scratch=taps * rows * 8,
+        cost=shape.out[-1] * channels * taps / 4,
     )

@@ -9,7 +9,7 @@ from sardonyx.compiler.kernels.pool import Pool
 from sardonyx.compiler.program import View, channels_last
 from sardonyx.ops.places import epilogue_of, matrix_place
 from sardonyx.ops.table import FLOATS, lowers
-from sardonyx.ops.windows import windows
+from sardonyx.ops.windows import sweep_tile, windows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -45,14 +45,11 @@ def pool(ctx: Lowering, node: ir.Node) -> None:
             low = -shape.before[axis] if padded else 0
             high = shape.size[axis] + (shape.after[axis] if padded else 0)
             counted |= {f"low{axis}": low, f"high{axis}": high}
+    pixels, vectors = sweep_tile(ctx.target.lanes(x.dtype), x.dims[1])
     ctx.step(
-        Pool(mean, any(d > 1 for d in shape.dilation), spatial, x.dtype, epilogue),
-        {"x": x, "y": y, "m": x.dims[0] * shape.pixels, "channels": x.dims[1]}
-        | {"x_row": x.strides[0], "y_row": x.dims[1]}
-        | counted
-        | shape.arguments(x)
-        | operands,
-        domain=x.dims[0] * shape.pixels,
+        Pool(mean, pixels, vectors, spatial, x.dtype, epilogue),
+        {"x": x, "y": y, "y_row": x.dims[1]} | counted | shape.sweep(x) | operands,
+        domain=x.dims[0] * shape.rows,
         label=fusion.label,
-        cost=x.dims[1] * prod(taps) / 2,
+        cost=shape.out[-1] * x.dims[1] * prod(taps) / 2,
     )

@@ -49,6 +49,19 @@ class Windows:
             }
         return values
 
+    def sweep(self, x: View) -> dict[str, View | int]:
+        """The kernel arguments of `kernels.sweep.sweep_parameters` but for the result's stride."""
+        reach = (self.taps[-1] - 1) * self.dilation[-1] + 1
+        low = min(-(-self.before[-1] // self.stride[-1]), self.out[-1])
+        high = (self.size[-1] + self.before[-1] - reach) // self.stride[-1] + 1
+        inner: dict[str, View | int] = {"inner_low": low, "inner_high": max(low, min(high, self.out[-1]))}
+        return inner | {"channels": x.dims[1], "x_row": x.strides[0]} | self.arguments(x)
+
+    @property
+    def rows(self) -> int:
+        """Output rows of one image."""
+        return prod(self.out[:-1])
+
     @property
     def pixels(self) -> int:
         """Output pixels of one image."""
@@ -103,3 +116,11 @@ def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: s
     return Windows(
         tuple(size), tuple(out), tuple(taps), stride, dilation, tuple(before), tuple(after)
     )
+
+
+def sweep_tile(lanes: int, channels: int) -> tuple[int, int]:
+    """(pixels, vectors of channels) that a sweeping kernel computes at once: eight accumulators.
+
+    Those cover the latency of an addition, and leave registers on every processor.
+    """
+    return (4, 2) if channels >= 2 * lanes else (8, 1)

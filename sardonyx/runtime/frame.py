@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ class Frame:
         self._scratch = words(stride * pool.threads // 8 + 1)
         self._blocks = words(sum(len(step.arguments) for step in program.steps) or 1)
         self._table = words(len(program.steps) * native.STEP_WORDS or 1)
-        self._counters = words(len(program.steps) * native.LINE or 1)
+        self._tickets = words(len(program.steps) * native.LINE or 1)
         self._clock = np.zeros((len(program.steps) + 1, 2), np.int64) if profile else None
         self._patches: dict[int, list[Patch]] = {}
         at = 0
@@ -62,14 +63,18 @@ class Frame:
             row = self._table[index * native.STEP_WORDS :]
             row[:4] = (addresses[step.kernel], address_of(self._blocks) + 8 * at, step.domain, step.chunk)
             at = self._fill(step, at, bases)
+        self._tickets[native.TICKET :: native.LINE] = 1 << native.RUN_SHIFT  # the first run is number 1
         self._job = words(native.JOB_WORDS)
         self._job[native.JOB_STEPS] = len(program.steps)
         self._job[native.JOB_TABLE] = address_of(self._table)
         self._job[native.JOB_SCRATCH] = address_of(self._scratch)
         self._job[native.JOB_SCRATCH_STRIDE] = stride
         self._job[native.JOB_CLOCK] = address_of(self._clock) if self._clock is not None else 0
-        self._job[native.JOB_COUNTERS] = address_of(self._counters)
+        self._job[native.JOB_TICKETS] = address_of(self._tickets)
         self._address = address_of(self._job)
+        # A worker that comes late still looks at these when the run is over: they are freed when none can.
+        native_memory = (self._job, self._table, self._tickets, self._blocks, self._scratch)
+        weakref.finalize(self, pool.retire, native_memory)
         self._bound = [self._patches.get(view.buffer.index, []) for view in program.inputs]
         self._made = [
             (v, self._patches.get(v.buffer.index, [])) if isinstance(v, View) else (v, [])

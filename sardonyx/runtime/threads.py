@@ -15,7 +15,7 @@ from sardonyx.compiler.target import Target
 _SPINS_PER_MICROSECOND = 20
 _SUBMIT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-_RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_SOLO = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def words(count: int) -> np.ndarray[Any, Any]:
@@ -36,7 +36,7 @@ class ThreadPool:
         executor = native.load_executor(target)
         self.threads = threads
         self._spins = spin_microseconds * _SPINS_PER_MICROSECOND
-        self._submit, self._run = _SUBMIT(executor.submit), _RUN(executor.run)
+        self._submit, self._solo = _SUBMIT(executor.submit), _SOLO(executor.solo)
         self._serve = _WORKER(executor.worker)
         self.reset()
 
@@ -44,10 +44,10 @@ class ThreadPool:
         """Forget the workers: right only where they no longer exist."""
         self._lock = threading.Lock()
         self._memory = words(native.POOL_WORDS)
-        self._memory[native.POOL_THREADS] = self.threads
         self._memory[native.POOL_SPIN] = self._spins
         self._address = int(self._memory.ctypes.data)
         self._workers: list[threading.Thread] = []
+        self._retired: list[object] = []
 
     def _start(self) -> None:
         serve, memory, address = self._serve, self._memory, self._address
@@ -63,14 +63,21 @@ class ThreadPool:
             worker.start()
 
     def run(self, job: int) -> None:
-        """Run the job at this address; returns when all threads have left it."""
+        """Run the job at this address; returns when all its steps are done."""
         if self.threads == 1:
-            self._run(job, 0, 1)
+            self._solo(job)
             return
         with self._lock:
             if not self._workers:
                 self._start()
             self._submit(self._address, job)
+            if self._retired and not self._memory[native.POOL_ACTIVE]:
+                self._retired.clear()
+
+    def retire(self, memory: object) -> None:
+        """Keep a job's memory until no worker can be looking at it: a later job has been run, and none is active."""
+        if self._workers:
+            self._retired.append(memory)
 
     def close(self) -> None:
         """End the workers; a later job starts new ones."""

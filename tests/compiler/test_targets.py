@@ -33,7 +33,7 @@ def test_kernels_compile(name: str) -> None:
         ImplicitGemm(rows, vectors, 2, DType.F32, PLAIN),
         PackPanels(vectors, True, DType.F32),
         Depthwise(4, 2, 2, DType.F32, PLAIN),
-        Pool(False, False, 2, DType.F32, PLAIN),
+        Pool(False, 4, 2, 2, DType.F32, PLAIN),
         Reduce("sum", IDENTITY, False, PLAIN),
         Softmax(False, DType.F32),
         Elementwise(IDENTITY, (CONTIGUOUS,), CONTIGUOUS, 1),

@@ -96,7 +96,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 
 def test_pool_closes() -> None:
     pool = ThreadPool(host_target(), 3, 10)
-    job = words(native.JOB_WORDS)
+    job = words(native.JOB_WORDS)  # no steps
     for _ in range(10):
         pool.run(job.ctypes.data)
     pool.close()

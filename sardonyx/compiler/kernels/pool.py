@@ -9,7 +9,14 @@ from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import maximum
 from sardonyx.compiler.kernels.epilogue import Epilogue
-from sardonyx.compiler.kernels.window import axis_parameters, tile_at
+from sardonyx.compiler.kernels.sweep import (
+    Pixels,
+    channel_blocks,
+    sweep_parameters,
+    sweep_rows,
+    taps_between,
+    walk_taps,
+)
 from sardonyx.compiler.program import Kernel
 
 
@@ -17,79 +24,78 @@ from sardonyx.compiler.program import Kernel
 class Pool(Kernel):
     """y[m, c] = epilogue(max or mean over the taps t inside the input of x[window(m) + t, c]).
 
-    for m in domain:  clip the window to the input
-        for c in vectors of channels:  acc = x[first tap, c];  for t in window:  acc = max(acc, x[t, c]) or +
+    for row in domain, for tile of `pixels` in row, for c in blocks of `vectors`:  acc = -inf, or 0 for the mean
+        for t in taps:  acc[r] = max(acc[r], x[window(r) + t, c]), or + for the mean
+        y[tile, c] = epilogue(acc)
 
     The mean divides by the taps inside [`low`, `high`) on each axis: the input alone, or with its padding.
     """
 
     mean: bool
-    dilated: bool
+    pixels: int
+    vectors: int
     spatial: int
     dtype: DType
     epilogue: Epilogue
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """x, y, counts and strides, each spatial axis and the range its taps are counted in."""
+        """x, y, what `sweep_rows` needs, and the range in which each axis' taps are counted."""
         slots = [Parameter("x", self.dtype), Parameter("y", self.epilogue.expr.dtype)]
-        slots += [Parameter(name) for name in ("m", "channels", "x_row", "y_row")]
         if self.mean:
             slots += [Parameter(f"{name}{axis}") for axis in range(self.spatial) for name in ("low", "high")]
-        return (*slots, *axis_parameters(self.spatial), *self.epilogue.parameters())
+        return (*slots, *sweep_parameters(self.spatial), *self.epilogue.parameters())
 
     def emit(self, k: Builder) -> None:
         """See the class."""
         lanes = k.target.lanes(self.dtype)
         operands = self.epilogue.bases(k)
-        with k.loop(k.end, start=k.begin) as pixel:
-            tile = tile_at(k, k.pointer("x"), pixel, 1, self.spatial)
-            corner = tile.corners[0]
-            ranges = [self._taps(k, a, corner[a], k.int(0), k.size(f"size{a}")) for a in range(self.spatial)]
-            factor = self._factor(k, corner) if self.mean else None
-            whole = k.size("channels") // lanes * lanes
-            output = k.pointer("y") + pixel * k.size("y_row")
 
-            def compute(channel: Int, mask: Val | None) -> None:
-                value = self._reduce(k, tile.origins[0] + channel, ranges, mask)
-                if factor is not None:
-                    value = value / k.broadcast(factor, lanes)
-                result = self.epilogue.apply(k, value, operands, pixel, channel, mask)
-                k.store(result, output + channel, mask)
+        def compute(pixels: Pixels) -> None:
+            factors = [k.broadcast(self._factor(k, pixels, r), lanes) for r in range(len(pixels.origins))]
 
-            with k.loop(whole, step=lanes) as channel:
-                compute(channel, None)
-            with k.when(whole < k.size("channels")):
-                compute(whole, k.first_lanes(k.size("channels") - whole, lanes))
+            def block(channel: Int, vectors: int, mask: Val | None) -> None:
+                self._block(k, pixels, factors, operands, channel, vectors, mask)
 
-    def _taps(self, k: Builder, axis: int, corner: Int, low: Int, high: Int) -> tuple[Int, Int]:
-        """The taps whose coordinate lies in [low, high)."""
-        before, until = k.max(low - corner, 0), k.max(high - corner, 0)
-        if self.dilated:
-            step = k.size(f"dilation{axis}")
-            before, until = (before + step - 1) // step, (until + step - 1) // step
-        return before, k.min(until, k.size(f"taps{axis}"))
+            channel_blocks(k, self.vectors, lanes, block)
 
-    def _factor(self, k: Builder, corner: Sequence[Int]) -> Val:
+        sweep_rows(k, k.pointer("x"), self.spatial, self.pixels, compute)
+
+    def _factor(self, k: Builder, pixels: Pixels, r: int) -> Val:
+        """The number a sum is divided by at pixel r; 1 for the maximum."""
+        if not self.mean:
+            return k.const(1.0, self.dtype)
         count = k.int(1)
-        for axis, at in enumerate(corner):
-            first, last = self._taps(k, axis, at, k.size(f"low{axis}"), k.size(f"high{axis}"))
+        for axis, corner in enumerate(pixels.corner):
+            at = corner + k.size(f"stride{axis}") * r if axis == self.spatial - 1 else corner
+            first, last = taps_between(k, axis, at, k.size(f"low{axis}"), k.size(f"high{axis}"))
             count = count * (last - first)
-        whole = Val(k, count.ir, DType.I64, 1)
-        return k.cast(whole, self.dtype)
+        return k.cast(Val(k, count.ir, DType.I64, 1), self.dtype)
 
-    def _reduce(self, k: Builder, origin: Ptr, ranges: Sequence[tuple[Int, Int]], mask: Val | None) -> Val:
-        lanes = k.target.lanes(self.dtype)
-        acc = [k.const(0.0 if self.mean else float("-inf"), self.dtype, lanes)]
+    def _block(
+        self,
+        k: Builder,
+        pixels: Pixels,
+        factors: Sequence[Val],
+        operands: Sequence[Ptr],
+        channel: Int,
+        vectors: int,
+        mask: Val | None,
+    ) -> None:
+        lanes, count = k.target.lanes(self.dtype), len(pixels.origins)
+        start = k.const(0.0 if self.mean else float("-inf"), self.dtype, lanes)
+        acc = [start for _ in range(count * vectors)]
 
-        def walk(axis: int, base: Ptr) -> None:
-            if axis == self.spatial:
-                value = k.load(base, lanes, mask)
-                acc[0] = acc[0] + value if self.mean else maximum(k, acc[0], value)
-                return
-            first, last = ranges[axis]
-            reach = k.size(f"x{axis}") * k.size(f"dilation{axis}")
-            with k.loop(last, start=first, carry=acc) as tap:
-                walk(axis + 1, base + tap * reach)
+        def tap(addresses: Sequence[Ptr], index: Int) -> None:
+            for r, address in enumerate(addresses):
+                for v in range(vectors):
+                    value = k.load(address + (channel + v * lanes), lanes, mask)
+                    old = acc[r * vectors + v]
+                    acc[r * vectors + v] = old + value if self.mean else maximum(k, old, value)
 
-        walk(0, origin)
-        return acc[0]
+        walk_taps(k, pixels, acc, tap)
+        for r in range(count):
+            row = pixels.index + r
+            base = k.pointer("y") + (row * k.size("y_row") + channel)
+            for v in range(vectors):
+                value = acc[r * vectors + v] / factors[r] if self.mean else acc[r * vectors + v]
+                k.store(self.epilogue.apply(k, value, operands, row, channel + v * lanes, mask), base + v * lanes, mask)
