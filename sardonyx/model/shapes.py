@@ -1,0 +1,103 @@
+"""Types and shapes of values: facts about one, and inference for all by ONNX's own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from sardonyx.errors import InvalidModelError
+from sardonyx.model.tensors import payload, payload_size
+from sardonyx.model.types import Dims, dims_of, read_type, type_string
+from sardonyx.model.write import ModelWriter
+
+_SMALL = 1024  # bytes up to which an initializer may be a shape, axes or sizes, whose values matter
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What is declared of a value.
+
+    `dtype` is None for what is not a tensor, and `object` for strings. `type` is onnxruntime's name, as in
+    `tensor(float)`, or "" if unknown. `dims` has a symbol's name where the size is open, None where it has
+    not even a name, and is None if the rank is unknown; of sequences and maps, it is the innermost tensor's.
+    """
+
+    name: str
+    dtype: np.dtype[Any] | None
+    type: str
+    dims: Dims | None
+
+
+def tensor_spec(value: ir.Value) -> TensorSpec:
+    """The declared facts of a value."""
+    dtype: np.dtype[Any] | None = None
+    if isinstance(value.type, ir.TensorType) and value.type.dtype != ir.DataType.UNDEFINED:
+        is_string = value.type.dtype == ir.DataType.STRING
+        dtype = np.dtype(object) if is_string else value.type.dtype.numpy()
+    return TensorSpec(value.name or "", dtype, type_string(value.type), dims_of(value.shape))
+
+
+def infer_shapes(model: ir.Model) -> ir.Model:
+    """Fill in types and shapes of all values that ONNX's rules can tell, in place; returns the model.
+
+    Values of small integer tensors are followed through shape arithmetic. What cannot be told stays as it is;
+    bodies of model-local functions are left alone.
+
+    Raises:
+        InvalidModelError: a node's domain is not imported.
+    """
+    _apply(model.graph, infer_proto(model).graph)
+    return model
+
+
+def infer_proto(model: ir.Model, dims: Mapping[str, int] | None = None) -> Any:
+    """An onnx.ModelProto of the model with inferred types and no large weights.
+
+    `dims` gives sizes to open dimensions, by symbol, or as `value[axis]` where there is no symbol.
+
+    Raises:
+        InvalidModelError: a node's domain is not imported.
+    """
+    import onnx
+    from onnx.shape_inference import InferenceError
+
+    where = f"graph {model.graph.name or ''!r}"
+    proto = ModelWriter(where, _fill_small).model(model)
+    for info in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+            name = dim.dim_param or f"{info.name}[{axis}]"
+            if dims and name in dims and not dim.HasField("dim_value"):
+                dim.dim_value = dims[name]
+    try:
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except InferenceError as error:
+        raise InvalidModelError(f"shapes cannot be inferred: {error}", where=where) from error
+
+
+def _fill_small(proto: Any, tensor: ir.TensorProtocol) -> None:
+    if payload_size(tensor) <= _SMALL:
+        proto.raw_data = payload(tensor).tobytes()
+    else:
+        proto.data_location = proto.EXTERNAL  # which inference does not try to read
+
+
+def _apply(graph: ir.Graph, proto: Any) -> None:
+    """Copy what a GraphProto says of values to the values of the graph it was written from."""
+    infos = {info.name: info.type for info in (*proto.value_info, *proto.output)}
+    for node, written in zip(graph, proto.node, strict=True):
+        for value in node.outputs:
+            if value.name in infos:
+                kind, shape = read_type(infos[value.name])
+                value.type = kind if kind is not None else value.type
+                value.shape = shape if shape is not None else value.shape
+        for entry in written.attribute:
+            attribute = node.attributes[entry.name]
+            if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+                _apply(attribute.as_graph(), entry.g)
+            elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
+                for body, body_proto in zip(attribute.as_graphs(), entry.graphs, strict=True):
+                    _apply(body, body_proto)
