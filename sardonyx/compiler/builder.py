@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llvmlite import ir
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 POINTER = ir.PointerType()
+SSA: TypeAlias = Any
+"""A value of llvmlite, which has no type annotations."""
 KERNEL_TYPE = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, POINTER])
 
 
@@ -53,19 +55,19 @@ class Int:
     """A 64-bit integer for counting and addressing: a Python int when known, else an SSA value."""
 
     k: Builder
-    value: int | ir.Value
+    value: int | SSA
 
     @property
     def ir(self) -> ir.Value:
         """The SSA value."""
         return ir.Constant(I64, self.value) if isinstance(self.value, int) else self.value
 
-    def at(self, value: ir.Value) -> Int:
+    def at(self, value: SSA) -> Int:
         """Another index, of this SSA value."""
         return Int(self.k, value)
 
     def _apply(self, op: str, fold: Callable[[int, int], int], other: Int | int) -> Int:
-        right = self.k.int(other)
+        right = self.k.index(other)
         if isinstance(self.value, int) and isinstance(right.value, int):
             return Int(self.k, fold(self.value, right.value))
         return Int(self.k, getattr(self.k.ir, op)(self.ir, right.ir))
@@ -73,13 +75,13 @@ class Int:
     def __add__(self, other: Int | int) -> Int:
         if other == 0 or (isinstance(other, Int) and other.value == 0):
             return self
-        return self.k.int(other) if self.value == 0 else self._apply("add", lambda a, b: a + b, other)
+        return self.k.index(other) if self.value == 0 else self._apply("add", lambda a, b: a + b, other)
 
     def __sub__(self, other: Int | int) -> Int:
         return self._apply("sub", lambda a, b: a - b, other)
 
     def __mul__(self, other: Int | int) -> Int:
-        right = self.k.int(other)
+        right = self.k.index(other)
         if self.value == 1 or right.value == 0:
             return right
         if right.value == 1 or self.value == 0:
@@ -88,19 +90,19 @@ class Int:
 
     def __floordiv__(self, other: Int | int) -> Int:
         """Quotient of non-negative numbers."""
-        right = self.k.int(other)
+        right = self.k.index(other)
         return self if right.value == 1 else self._apply("udiv", lambda a, b: a // b, right)
 
     def __mod__(self, other: Int | int) -> Int:
         """Remainder of non-negative numbers."""
-        right = self.k.int(other)
-        return self.k.int(0) if right.value == 1 else self._apply("urem", lambda a, b: a % b, right)
+        right = self.k.index(other)
+        return self.k.index(0) if right.value == 1 else self._apply("urem", lambda a, b: a % b, right)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
     def _compare(self, op: str, other: Int | int) -> Val:
-        bit = self.k.ir.icmp_signed(op, self.ir, self.k.int(other).ir)
+        bit = self.k.ir.icmp_signed(op, self.ir, self.k.index(other).ir)
         return Val(self.k, bit, DType.BOOL, 1)
 
     def __lt__(self, other: Int | int) -> Val:
@@ -121,7 +123,7 @@ class Int:
 
     def within(self, size: Int | int) -> Val:
         """One bit: 0 <= self < size, as a single unsigned comparison."""
-        bit = self.k.ir.icmp_unsigned("<", self.ir, self.k.int(size).ir)
+        bit = self.k.ir.icmp_unsigned("<", self.ir, self.k.index(size).ir)
         return Val(self.k, bit, DType.BOOL, 1)
 
 
@@ -130,7 +132,7 @@ class Val:
     """Data in a register: one element (`lanes` 1) or a vector of them."""
 
     k: Builder
-    ir: ir.Value
+    ir: SSA
     dtype: DType
     lanes: int
 
@@ -183,15 +185,15 @@ class Ptr:
     """The address of an element of `dtype`; adding an index moves by elements."""
 
     k: Builder
-    ir: ir.Value
+    ir: SSA
     dtype: DType
 
-    def at(self, value: ir.Value) -> Ptr:
+    def at(self, value: SSA) -> Ptr:
         """Another address of the same type, of this SSA value."""
         return Ptr(self.k, value, self.dtype)
 
     def __add__(self, offset: Int | int) -> Ptr:
-        step = self.k.int(offset)
+        step = self.k.index(offset)
         if step.value == 0:
             return self
         element = memory_type(self.dtype, 1)
@@ -246,7 +248,7 @@ class Builder:
         assert isinstance(value, Ptr), name
         return value
 
-    def int(self, value: Int | int) -> Int:
+    def index(self, value: Int | int) -> Int:
         """An index from a Python int."""
         return value if isinstance(value, Int) else Int(self, int(value))
 
@@ -273,7 +275,7 @@ class Builder:
         The body replaces elements of `carry`; after the loop they hold the values of its last turn (those before
         it when there was none). `moving` is the same for indices and addresses, but is of no use after the loop.
         """
-        first, last, stride = self.int(start), self.int(stop), self.int(step)
+        first, last, stride = self.index(start), self.index(stop), self.index(step)
         carried = carry if carry is not None else []
         walked = moving if moving is not None else []
         known = isinstance(first.value, int) and isinstance(last.value, int) and first.value < last.value
@@ -329,21 +331,21 @@ class Builder:
 
     def min(self, left: Int | int, right: Int | int) -> Int:
         """The smaller index."""
-        a, b = self.int(left), self.int(right)
+        a, b = self.index(left), self.index(right)
         if isinstance(a.value, int) and isinstance(b.value, int):
-            return self.int(min(a.value, b.value))
+            return self.index(min(a.value, b.value))
         return Int(self, self.ir.select((a < b).ir, a.ir, b.ir))
 
     def max(self, left: Int | int, right: Int | int) -> Int:
         """The larger index."""
-        a, b = self.int(left), self.int(right)
+        a, b = self.index(left), self.index(right)
         if isinstance(a.value, int) and isinstance(b.value, int):
-            return self.int(max(a.value, b.value))
+            return self.index(max(a.value, b.value))
         return Int(self, self.ir.select((a < b).ir, b.ir, a.ir))
 
     def pick(self, condition: Val, yes: Int | int, no: Int | int) -> Int:
         """One of two indices."""
-        return Int(self, self.ir.select(condition.ir, self.int(yes).ir, self.int(no).ir))
+        return Int(self, self.ir.select(condition.ir, self.index(yes).ir, self.index(no).ir))
 
     def pick_pointer(self, condition: Val, yes: Ptr, no: Ptr) -> Ptr:
         """One of two addresses."""
@@ -382,7 +384,7 @@ class Builder:
         """`lanes` elements `stride` apart; with `count`, only the first of them are read and the rest repeat one."""
         parts: list[Val] = []
         for lane in range(lanes):
-            index = self.int(lane) if count is None else self.min(lane, count - 1)
+            index = self.index(lane) if count is None else self.min(lane, count - 1)
             parts.append(self.load(address + index * stride))
         return self.vector(parts)
 
@@ -391,10 +393,10 @@ class Builder:
         for lane in range(value.lanes):
             element = self.lane(value, lane)
             if count is None:
-                self.store(element, address + self.int(lane) * stride)
+                self.store(element, address + self.index(lane) * stride)
             else:
-                with self.when(self.int(lane) < count):
-                    self.store(element, address + self.int(lane) * stride)
+                with self.when(self.index(lane) < count):
+                    self.store(element, address + self.index(lane) * stride)
 
     def workspace(self, dtype: DType) -> Ptr:
         """This thread's scratch memory, of the size the step asked for."""
@@ -402,11 +404,11 @@ class Builder:
 
     def store_pointer(self, value: Ptr, address: Ptr, index: Int | int) -> None:
         """Keep an address in a table of 64-bit words at `address`."""
-        self.ir.store(value.ir, self.ir.gep(address.ir, [self.int(index).ir], source_etype=I64), align=8)
+        self.ir.store(value.ir, self.ir.gep(address.ir, [self.index(index).ir], source_etype=I64), align=8)
 
     def load_pointer(self, address: Ptr, index: Int | int, dtype: DType) -> Ptr:
         """An address from such a table."""
-        slot = self.ir.gep(address.ir, [self.int(index).ir], source_etype=I64)
+        slot = self.ir.gep(address.ir, [self.index(index).ir], source_etype=I64)
         return Ptr(self, self.ir.load(slot, align=8, typ=POINTER), dtype)
 
     # ---- vectors -----------------------------------------------------------------------------------------------
@@ -452,7 +454,9 @@ class Builder:
                 Val(
                     self,
                     self.ir.shuffle_vector(
-                        value.ir, ir.Constant(value.ir.type, ir.Undefined), ir.Constant(kind, list(range(at, at + half)))
+                        value.ir,
+                        ir.Constant(value.ir.type, ir.Undefined),
+                        ir.Constant(kind, list(range(at, at + half))),
                     )
                     if half > 1
                     else self.lane(value, at).ir,

@@ -102,9 +102,7 @@ class Fuser:
                 best = members[1:]
         return best
 
-    def _fits(
-        self, node: ir.Node, inside: set[ir.Value], dims: tuple[int, ...], place: Placement
-    ) -> bool:
+    def _fits(self, node: ir.Node, inside: set[ir.Value], dims: tuple[int, ...], place: Placement) -> bool:
         if self.scalar(node) is None:
             return False
         for value in node.inputs:
@@ -125,9 +123,7 @@ class Fuser:
     def _escaping(self, members: list[ir.Node], inside: set[ir.Value]) -> list[ir.Value]:
         group = set(members)
         return [
-            value
-            for value in inside
-            if value in self.outputs or any(user not in group for user, _ in value.uses())
+            value for value in inside if value in self.outputs or any(user not in group for user, _ in value.uses())
         ]
 
     def fuse(

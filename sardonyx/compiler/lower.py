@@ -237,9 +237,7 @@ class Lowering:
         fair = -(-domain // (8 * self.threads)) if self.threads > 1 else domain
         worth = int(_ELEMENTS_PER_CHUNK / cost) if cost else 1
         chunk = max(1, min(max(fair, worth), -(-domain // self.threads)))
-        self._program.step(
-            kernel, arguments, writes=writes, domain=domain, chunk=chunk, scratch=scratch, label=label
-        )
+        self._program.step(kernel, arguments, writes=writes, domain=domain, chunk=chunk, scratch=scratch, label=label)
 
     def elementwise(self, expr: Expr, operands: Sequence[View], target: View, label: str) -> None:
         """target = expr(operands), all of the target's dims (stride 0 where they broadcast)."""
@@ -267,7 +265,13 @@ class Lowering:
         names = [f"x{j}" for j in range(len(operands))] + ["y"]
         order = [*range(1, len(strides)), 0]
         arguments: dict[str, View | int] = dict(zip(names, [*operands, target], strict=True))
-        arguments |= {"n": n, "limit": limit, "rows": rows, "row_blocks": -(-rows // block), "block_rows": block}
+        arguments |= {
+            "n": n,
+            "limit": limit,
+            "rows": rows,
+            "row_blocks": -(-rows // block),
+            "block_rows": block,
+        }
         arguments |= {f"size{axis}": size for axis, size in enumerate(outer)}
         for name, index in zip(names, order, strict=True):
             arguments |= {f"{name}_row": row_strides[index], f"{name}_step": strides[index][-1]}
@@ -315,9 +319,7 @@ class Lowering:
             if node not in self._done:
                 self._lower(node)
         outputs = [self._output(index, value) for index, value in enumerate(self._graph.outputs)]
-        program = Program(
-            tuple(self._program.buffers), tuple(self._program.steps), tuple(self._inputs), tuple(outputs)
-        )
+        program = Program(tuple(self._program.buffers), tuple(self._program.steps), tuple(self._inputs), tuple(outputs))
         program.verify()
         return program
 
@@ -348,6 +350,11 @@ class Lowering:
         target = View(buffer, operand.dtype, operand.dims, row_major(operand.dims))
         self.copy(operand, target, f"output {value.name}")
         return target
+
+
+def arguments(**values: View | int) -> dict[str, View | int]:
+    """A kernel's arguments by name."""
+    return values
 
 
 def anywhere(view: View) -> tuple[int, ...]:

@@ -99,7 +99,7 @@ def row_major(dims: tuple[int, ...]) -> tuple[int, ...]:
 
 def channels_last(dims: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of a dense [N, C, spatial...] tensor whose channels move fastest."""
-    batch, channels, *spatial = dims
+    _, channels, *spatial = dims
     strides, step = [], channels
     for size in reversed(spatial):
         strides.append(step)
@@ -193,9 +193,7 @@ class Program:
                 raise CompileError("an output is never written", where=str(view))
 
 
-def _verify_argument(
-    step: Step, slot: int, parameter: Parameter, argument: View | int, written: set[int]
-) -> None:
+def _verify_argument(step: Step, slot: int, parameter: Parameter, argument: View | int, written: set[int]) -> None:
     where = f"{step.label}, argument {parameter.name}"
     if isinstance(argument, int):
         if parameter.dtype is not None:
@@ -259,6 +257,4 @@ class ProgramBuilder:
             differ = sorted(set(names) ^ set(arguments))
             raise CompileError(f"arguments of {kernel.name} do not match: {differ}", where=label)
         slots = tuple(names.index(name) for name in writes)
-        self.steps.append(
-            Step(kernel, tuple(arguments[n] for n in names), slots, domain, chunk, scratch, label)
-        )
+        self.steps.append(Step(kernel, tuple(arguments[n] for n in names), slots, domain, chunk, scratch, label))

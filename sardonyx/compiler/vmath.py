@@ -111,7 +111,10 @@ def sigmoid(k: Builder, x: Val) -> Val:
 
 def tanh(k: Builder, x: Val) -> Val:
     """The hyperbolic tangent, within 3 ulp in float32: an odd polynomial near 0, else 1 - 2 / (e ** 2x + 1)."""
-    number = lambda value: k.const(value, x.dtype, x.lanes)  # noqa: E731
+
+    def number(value: float) -> Val:
+        return k.const(value, x.dtype, x.lanes)
+
     if x.dtype is DType.F64:
         magnitude = k.intrinsic("llvm.fabs", x)
         large = number(1.0) - number(2.0) / (k.intrinsic("llvm.exp", magnitude + magnitude) + number(1.0))
@@ -120,7 +123,9 @@ def tanh(k: Builder, x: Val) -> Val:
     large = number(1.0) - number(2.0) / (exp(k, magnitude + magnitude) + number(1.0))
     square = x * x
     tail = _polynomial(
-        k, square, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+        k,
+        square,
+        (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1),
     )
     near = k.fma(tail * square, x, x)
     far = k.intrinsic("llvm.copysign", large, x)
@@ -133,7 +138,10 @@ def erf(k: Builder, x: Val) -> Val:
     |x| < 1: x times an even polynomial; beyond: 1 - e ** (-x^2) times a polynomial in 1 / (1 + x / 2), from
     Numerical Recipes' erfc (fractional error below 1.2e-7).
     """
-    number = lambda value: k.const(value, x.dtype, x.lanes)  # noqa: E731
+
+    def number(value: float) -> Val:
+        return k.const(value, x.dtype, x.lanes)
+
     magnitude = k.intrinsic("llvm.fabs", x)
     square = x * x
     near = x * _polynomial(

@@ -10,6 +10,7 @@ import numpy as np
 from sardonyx.compiler.kernels.depthwise import Depthwise
 from sardonyx.compiler.kernels.gemm import ImplicitGemm, tile_for
 from sardonyx.compiler.layout import uniform_stride
+from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View, channels_last
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.linear import blocking, pack
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from sardonyx.compiler.fuse import Fusion
     from sardonyx.compiler.lower import Lowering
-
 
 
 def _rank(node: ir.Node) -> str | None:
@@ -69,8 +69,6 @@ def _along_channels(vector: View, spatial: int) -> View:
     return View(vector.buffer, vector.dtype, dims, strides, vector.offset)
 
 
-
-
 def _implicit_gemm(
     ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View, group: int
 ) -> None:
@@ -94,12 +92,25 @@ def _implicit_gemm(
     geometry = {} if pointwise else shape.arguments(x) | _run(x, shape, depth, channel)
     ctx.step(
         ImplicitGemm(rows, vectors, 0 if pointwise else spatial, x.dtype, epilogue),
-        {"x": x, "w": packed, "y": y, "m": m, "n": n, "channels": depth}
-        | {"zeros": ctx.zeros((depth - 1) * abs(channel) + 1, x.dtype)}
-        | {"x_channel": channel, "x_group": depth * channel}
-        | {"x_row": pixel if pointwise and pixel is not None else x.strides[0]}
-        | {"w_panel": taps * depth * width, "w_group": panels * taps * depth * width}
-        | {"y_row": y.dims[1], "y_group": n, "panels": panels, "blocks": blocks, "block_tiles": block}
+        arguments(
+            x=x,
+            w=packed,
+            y=y,
+            m=m,
+            n=n,
+            channels=depth,
+            zeros=ctx.zeros((depth - 1) * abs(channel) + 1, x.dtype),
+            x_channel=channel,
+            x_group=depth * channel,
+            x_row=pixel if pointwise and pixel is not None else x.strides[0],
+            w_panel=taps * depth * width,
+            w_group=panels * taps * depth * width,
+            y_row=y.dims[1],
+            y_group=n,
+            panels=panels,
+            blocks=blocks,
+            block_tiles=block,
+        )
         | geometry
         | operands,
         domain=group * panels * blocks,
@@ -114,7 +125,7 @@ def _run(x: View, shape: Windows, depth: int, channel: int) -> dict[str, View | 
     The taps of the last axis join the channels when a pixel holds no others.
     """
     joined = shape.dilation[-1] == 1 and x.strides[-1] == depth * channel
-    return {"run": shape.taps[-1] * depth if joined else depth, "run_taps": 1 if joined else shape.taps[-1]}
+    return arguments(run=shape.taps[-1] * depth if joined else depth, run_taps=1 if joined else shape.taps[-1])
 
 
 def _tap_stride(w: View) -> int:
@@ -122,9 +133,7 @@ def _tap_stride(w: View) -> int:
     return uniform_stride(w.dims[2:], w.strides[2:]) or 0
 
 
-def _depthwise(
-    ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View
-) -> None:
+def _depthwise(ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View) -> None:
     channels, taps = x.dims[1], prod(shape.taps)
     known, value = ctx.known(node.inputs[1]), node.inputs[1]
     if known is None:
@@ -142,7 +151,7 @@ def _depthwise(
     pixels, vectors = sweep_tile(ctx.target.lanes(x.dtype), channels)
     ctx.step(
         Depthwise(pixels, vectors, len(shape.out), x.dtype, epilogue),
-        {"x": x, "w": weights, "y": y, "y_row": channels} | shape.sweep(x) | operands,
+        arguments(x=x, w=weights, y=y, y_row=channels) | shape.sweep(x) | operands,
         domain=x.dims[0] * shape.rows,
         label=fusion.label,
         cost=shape.out[-1] * channels * taps / 4,

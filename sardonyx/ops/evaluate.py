@@ -18,8 +18,8 @@ Array = np.ndarray[Any, Any]
 def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
     """The node's outputs. InvalidModelError, naming it, when it cannot be computed."""
     import onnx
-    import onnx_ir.serde as serde
     from onnx.reference import ReferenceEvaluator
+    from onnx_ir import serde
 
     proto = serde.serialize_node(node)
     names = [name for name in dict.fromkeys(proto.input) if name]

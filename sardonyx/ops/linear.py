@@ -12,6 +12,7 @@ from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import ExprBuilder
 from sardonyx.compiler.kernels.gemm import ImplicitGemm, PackPanels, pack_panels, tile_for
 from sardonyx.compiler.layout import uniform_stride
+from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.places import epilogue_of, matrix_place
@@ -51,8 +52,16 @@ def pack(ctx: Lowering, value: ir.Value, matrix: View, width: int, vectors: int)
     group_stride, column = matrix.strides[0], matrix.strides[1]
     ctx.step(
         PackPanels(vectors, column == 1 or n == 1, matrix.dtype),
-        {"b": matrix, "y": target, "depth": taps * channels, "n": n, "b_group": group_stride, "b_row": row}
-        | {"b_column": column, "panels": panels},
+        arguments(
+            b=matrix,
+            y=target,
+            depth=taps * channels,
+            n=n,
+            b_group=group_stride,
+            b_row=row,
+            b_column=column,
+            panels=panels,
+        ),
         domain=groups * panels,
         label=f"pack {value.name}",
         cost=taps * channels * width,
@@ -104,10 +113,25 @@ def product(
     blocks = -(-tiles // block)
     ctx.step(
         ImplicitGemm(rows, vectors, 0, a.dtype, epilogue),
-        {"x": a, "w": packed, "zeros": ctx.zeros(1, a.dtype), "y": y, "m": m, "n": n, "channels": depth}
-        | {"x_channel": a.strides[2], "x_row": a.strides[1], "x_group": a.strides[0]}
-        | {"w_panel": depth * width, "w_group": panels * depth * width if matrix.dims[0] > 1 else 0}
-        | {"y_row": n, "y_group": m * n, "panels": panels, "blocks": blocks, "block_tiles": block}
+        arguments(
+            x=a,
+            w=packed,
+            zeros=ctx.zeros(1, a.dtype),
+            y=y,
+            m=m,
+            n=n,
+            channels=depth,
+            x_channel=a.strides[2],
+            x_row=a.strides[1],
+            x_group=a.strides[0],
+            w_panel=depth * width,
+            w_group=panels * depth * width if matrix.dims[0] > 1 else 0,
+            y_row=n,
+            y_group=m * n,
+            panels=panels,
+            blocks=blocks,
+            block_tiles=block,
+        )
         | operands,
         domain=groups * panels * blocks,
         label=fusion.label,

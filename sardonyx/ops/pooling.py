@@ -6,9 +6,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from sardonyx.compiler.kernels.pool import Pool
+from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View, channels_last
 from sardonyx.ops.places import epilogue_of, matrix_place
-from sardonyx.ops.table import FLOATS, lowers
+from sardonyx.ops.table import FLOATS, ints, lowers
 from sardonyx.ops.windows import sweep_tile, windows
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def pool(ctx: Lowering, node: ir.Node) -> None:
     """Maximum or mean of each window."""
     mean = node.op_type == "AveragePool"
     x = ctx.channels_last(node.inputs[0])
-    taps = tuple(node.attributes.get_ints("kernel_shape", ()))
+    taps = ints(node, "kernel_shape") or ()
     shape = windows(node, x.dims[2:], taps, where=node.name or node.op_type)
     spatial = len(shape.out)
     dims = (*x.dims[:2], *shape.out)
@@ -48,7 +49,7 @@ def pool(ctx: Lowering, node: ir.Node) -> None:
     pixels, vectors = sweep_tile(ctx.target.lanes(x.dtype), x.dims[1])
     ctx.step(
         Pool(mean, pixels, vectors, spatial, x.dtype, epilogue),
-        {"x": x, "y": y, "y_row": x.dims[1]} | counted | shape.sweep(x) | operands,
+        arguments(x=x, y=y, y_row=x.dims[1]) | counted | shape.sweep(x) | operands,
         domain=x.dims[0] * shape.rows,
         label=fusion.label,
         cost=shape.out[-1] * x.dims[1] * prod(taps) / 2,

@@ -12,7 +12,7 @@ from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr, ExprBuilder, identity
 from sardonyx.compiler.kernels.reduce import Reduce, Softmax
 from sardonyx.compiler.layout import uniform_stride
-from sardonyx.compiler.lower import anywhere
+from sardonyx.compiler.lower import anywhere, arguments
 from sardonyx.compiler.program import View, row_major
 from sardonyx.ops.places import epilogue_of, matrix_place
 from sardonyx.ops.table import FLOATS, NUMBERS, axes_input, axis_of, lowers, opset
@@ -95,8 +95,16 @@ def _reduce(ctx: Lowering, node: ir.Node, x: View, axes: list[int], *, keep: boo
     blocks = 1 if column is None else -(-columns // ctx.target.lanes(DType.F32))
     ctx.step(
         Reduce(_COMBINE[node.op_type], _before(node.op_type, x.dtype), walk.along, epilogue),
-        {"x": x, "y": y, "length": length, "columns": columns, "column_blocks": blocks}
-        | {"x_outer": walk.outer, "x_step": walk.step, "y_outer": columns}
+        arguments(
+            x=x,
+            y=y,
+            length=length,
+            columns=columns,
+            column_blocks=blocks,
+            x_outer=walk.outer,
+            x_step=walk.step,
+            y_outer=columns,
+        )
         | operands,
         domain=prod(dims) // columns * blocks,
         label=fusion.label,
@@ -134,7 +142,8 @@ def softmax(ctx: Lowering, node: ir.Node) -> None:
     """Over one axis; before opset 13, over all dims from `axis` on."""
     x = ctx.view(node.inputs[0])
     rank, modern = len(x.dims), opset(node) >= 13
-    axis = axis_of(node.attributes.get_int("axis", -1 if modern else 1), rank)
+    given = node.attributes.get_int("axis", -1) if modern else node.attributes.get_int("axis", 1)
+    axis = axis_of(given, rank)
     over = [axis] if modern else list(range(axis, rank))
     kept = [a for a in range(rank) if a not in over]
     order = (*kept, *over)
@@ -153,7 +162,7 @@ def softmax(ctx: Lowering, node: ir.Node) -> None:
         return
     ctx.step(
         Softmax(node.op_type == "LogSoftmax", x.dtype),
-        {"x": x, "y": y, "length": length, "x_outer": outer, "y_outer": length},
+        arguments(x=x, y=y, length=length, x_outer=outer, y_outer=length),
         domain=prod(dims) // length,
         label=node.name or node.op_type,
         cost=length * 8,

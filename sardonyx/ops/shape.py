@@ -10,7 +10,7 @@ import numpy as np
 from sardonyx.compiler.layout import dense_like, reshape_view
 from sardonyx.compiler.program import View
 from sardonyx.errors import InvalidModelError
-from sardonyx.ops.table import ALL, axes_input, axis_of, lowers, opset
+from sardonyx.ops.table import ALL, axes_input, axis_of, ints, lowers, opset
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -48,7 +48,7 @@ def reshape(ctx: Lowering, node: ir.Node) -> None:
     """To dims given as an input (an attribute before opset 5): 0 keeps a dim, -1 takes what is left."""
     x = ctx.view(node.inputs[0])
     given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
-    wanted = [int(d) for d in (given.reshape(-1) if given is not None else node.attributes.get_ints("shape", ()))]
+    wanted = [int(d) for d in (given.reshape(-1) if given is not None else (ints(node, "shape") or ()))]
     if not node.attributes.get_int("allowzero", 0):
         if any(d == 0 and i >= len(x.dims) for i, d in enumerate(wanted)):
             raise InvalidModelError("a 0 copies a dim that is not there", where=node.name, got=str(wanted))
@@ -78,7 +78,7 @@ def squeeze(ctx: Lowering, node: ir.Node) -> None:
         drop = [i for i, d in enumerate(dims) if d == 1] if axes is None else axes
         _reshape(ctx, node, tuple(d for i, d in enumerate(dims) if i not in drop))
         return
-    count = len(listed if listed is not None else node.attributes.get_ints("axes", ()))
+    count = len(listed if listed is not None else (ints(node, "axes") or ()))
     for axis in axes_input(listed, node, len(dims) + count) or []:
         dims.insert(axis, 1)
     _reshape(ctx, node, tuple(dims))
@@ -88,8 +88,8 @@ def squeeze(ctx: Lowering, node: ir.Node) -> None:
 def transpose(ctx: Lowering, node: ir.Node) -> None:
     """Dims in another order; reversed when none is given."""
     x = ctx.view(node.inputs[0])
-    order = node.attributes.get_ints("perm", None)
-    ctx.define(node.outputs[0], x.permute(tuple(order) if order is not None else tuple(reversed(range(len(x.dims))))))
+    order = ints(node, "perm")
+    ctx.define(node.outputs[0], x.permute(order if order is not None else tuple(reversed(range(len(x.dims))))))
 
 
 @lowers("Shape", dtypes=ALL)
@@ -147,7 +147,7 @@ def split(ctx: Lowering, node: ir.Node) -> None:
     x = ctx.view(node.inputs[0])
     axis = axis_of(node.attributes.get_int("axis", 0), len(x.dims))
     given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
-    sizes = [int(s) for s in given] if given is not None else list(node.attributes.get_ints("split", None) or ())
+    sizes = [int(s) for s in given] if given is not None else list(ints(node, "split") or ())
     if not sizes:
         each = -(-x.dims[axis] // len(node.outputs))
         sizes = [min(each, x.dims[axis] - i * each) for i in range(len(node.outputs))]
@@ -179,7 +179,7 @@ def slice_(ctx: Lowering, node: ir.Node) -> None:
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = axis_of(axes[index] if axes is not None else index, len(dims))
         part = range(*slice(start, end if end > -(1 << 62) else None, steps[index] if steps else 1).indices(dims[axis]))
-        offset += part.start * strides[axis] if len(part) else 0
+        offset += part.start * strides[axis] if part else 0
         dims[axis], strides[axis] = len(part), strides[axis] * part.step
     ctx.define(node.outputs[0], View(x.buffer, x.dtype, tuple(dims), tuple(strides), offset))
 

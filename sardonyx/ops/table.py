@@ -98,6 +98,12 @@ def opset(node: ir.Node) -> int:
     return int(imports.get(node.domain, 1))
 
 
+def ints(node: ir.Node, name: str) -> tuple[int, ...] | None:
+    """An attribute of integers, None when it is not given."""
+    attribute = node.attributes.get(name)
+    return None if attribute is None else tuple(attribute.as_ints())
+
+
 def axis_of(axis: int, rank: int) -> int:
     """An axis counted from the front."""
     return axis + rank if axis < 0 else axis
@@ -105,6 +111,6 @@ def axis_of(axis: int, rank: int) -> int:
 
 def axes_input(known: list[int] | None, node: ir.Node, rank: int) -> list[int] | None:
     """Axes given as an input (already read) or, in older opsets, as an attribute; None when not given at all."""
-    attribute = node.attributes.get_ints("axes", None)
-    axes = known if known is not None else (list(attribute) if attribute is not None else None)
+    given = ints(node, "axes")
+    axes = known if known is not None else given
     return None if axes is None else sorted(axis_of(int(a), rank) for a in axes)

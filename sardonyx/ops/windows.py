@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from sardonyx.compiler.lower import arguments
 from sardonyx.errors import InvalidModelError
+from sardonyx.ops.table import ints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +56,9 @@ class Windows:
         reach = (self.taps[-1] - 1) * self.dilation[-1] + 1
         low = min(-(-self.before[-1] // self.stride[-1]), self.out[-1])
         high = (self.size[-1] + self.before[-1] - reach) // self.stride[-1] + 1
-        inner: dict[str, View | int] = {"inner_low": low, "inner_high": max(low, min(high, self.out[-1]))}
-        return inner | {"channels": x.dims[1], "x_row": x.strides[0]} | self.arguments(x)
+        high = max(low, min(high, self.out[-1]))
+        inner = arguments(inner_low=low, inner_high=high, channels=x.dims[1], x_row=x.strides[0])
+        return inner | self.arguments(x)
 
     @property
     def rows(self) -> int:
@@ -74,9 +77,9 @@ def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: s
     Raises InvalidModelError when a window does not fit into its padded input.
     """
     rank = len(size)
-    stride = tuple(node.attributes.get_ints("strides", None) or (1,) * rank)
-    dilation = tuple(node.attributes.get_ints("dilations", None) or (1,) * rank)
-    pads = tuple(node.attributes.get_ints("pads", None) or (0,) * (2 * rank))
+    stride = ints(node, "strides") or (1,) * rank
+    dilation = ints(node, "dilations") or (1,) * rank
+    pads = ints(node, "pads") or (0,) * (2 * rank)
     auto = node.attributes.get_string("auto_pad", "NOTSET")
     ceil = bool(node.attributes.get_int("ceil_mode", 0))
     lengths = (len(stride), len(dilation), len(pads), len(taps))
@@ -113,9 +116,7 @@ def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: s
         before.append(low)
         after.append(high)
         out.append(count)
-    return Windows(
-        tuple(size), tuple(out), tuple(taps), stride, dilation, tuple(before), tuple(after)
-    )
+    return Windows(tuple(size), tuple(out), tuple(taps), stride, dilation, tuple(before), tuple(after))
 
 
 def sweep_tile(lanes: int, channels: int) -> tuple[int, int]:

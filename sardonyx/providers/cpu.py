@@ -151,5 +151,3 @@ def _claim(node: ir.Node, known: set[ir.Value]) -> Claim:
 
 def _is_known(value: ir.Value, known: set[ir.Value]) -> bool:
     return value in known or (value.const_value is not None and not value.is_graph_input())
-
-

@@ -69,7 +69,7 @@ class NativeExecutable:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Outputs of the subgraph, in order."""
-        arrays = [a if a.flags.c_contiguous and a.flags.aligned else np.require(a, None, "CA") for a in inputs]
+        arrays = [a if a.flags.c_contiguous and a.flags.aligned else np.require(a, None, ["C", "A"]) for a in inputs]
         binding = self.binding(tuple(array.shape for array in arrays))
         try:
             frame = binding.free.pop()

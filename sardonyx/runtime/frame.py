@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,9 +77,8 @@ class Frame:
         native_memory = (self._job, self._table, self._tickets, self._blocks, self._scratch)
         weakref.finalize(self, pool.retire, native_memory)
         self._bound = [self._patches.get(view.buffer.index, []) for view in program.inputs]
-        self._made = [
-            (v, self._patches.get(v.buffer.index, [])) if isinstance(v, View) else (v, [])
-            for v in program.outputs
+        self._made: list[tuple[View | Array, list[Patch]]] = [
+            (v, self._patches.get(v.buffer.index, []) if isinstance(v, View) else []) for v in program.outputs
         ]
 
     def _fill(self, step: Step, at: int, bases: Mapping[int, int]) -> int:
@@ -120,7 +120,7 @@ class Frame:
         if self._clock is None:
             return []
         stamps = [int(second) * 1_000_000_000 + int(nano) for second, nano in self._clock]
-        return [(begin, end - begin) for begin, end in zip(stamps, stamps[1:], strict=False)]
+        return [(begin, end - begin) for begin, end in pairwise(stamps)]
 
 
 def _constants(program: Program) -> dict[int, Array]:

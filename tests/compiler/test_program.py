@@ -30,7 +30,10 @@ def case(name: str) -> Case:
         ("Conv-swish", ["elementwise", "implicitgemm", "elementwise"]),
         ("Conv-residual", ["elementwise", "implicitgemm", "implicitgemm", "elementwise"]),
         ("MatMul-constant-fused", ["implicitgemm"]),
-        ("Conv-intermediate-escapes", ["elementwise", "implicitgemm", "elementwise", "elementwise", "elementwise", "elementwise"]),
+        (
+            "Conv-intermediate-escapes",
+            ["elementwise", "implicitgemm", "elementwise", "elementwise", "elementwise", "elementwise"],
+        ),
         ("Shape-arithmetic", ["elementwise"]),
         ("Transpose-default", ["elementwise"]),
     ],
@@ -41,8 +44,12 @@ def test_kernels_of_a_case(name: str, kernels: list[str]) -> None:
 
 
 def test_text_is_stable() -> None:
-    small = Case("golden", [node("Gemm", "x w b", "g"), node("Relu", "g")], {"x": np.zeros((4, 8), np.float32)},
-                 {"w": floats(8, 8), "b": floats(8)})
+    small = Case(
+        "golden",
+        [node("Gemm", "x w b", "g"), node("Relu", "g")],
+        {"x": np.zeros((4, 8), np.float32)},
+        {"w": floats(8, 8), "b": floats(8)},
+    )
     text = lowered(small).text()
     assert text.splitlines()[0] == "input  %0:input[0] float32[4, 8]/[8, 1]"
     assert "implicitgemm" in text

@@ -6,7 +6,7 @@ import pytest
 
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import identity
-from sardonyx.compiler.jit import compile_module, build_module, host_target
+from sardonyx.compiler.jit import build_module, compile_module, host_target
 from sardonyx.compiler.kernels.depthwise import Depthwise
 from sardonyx.compiler.kernels.elementwise import CONTIGUOUS, Elementwise
 from sardonyx.compiler.kernels.epilogue import Epilogue
@@ -18,7 +18,9 @@ from sardonyx.compiler.target import Target
 TARGETS = {
     "sse2": Target.from_features("x86_64-unknown-linux-gnu", "x86-64", {"sse2": True}),
     "avx2": Target.from_features("x86_64-unknown-linux-gnu", "x86-64-v3", {"sse2": True, "avx2": True, "fma": True}),
-    "avx512": Target.from_features("x86_64-unknown-linux-gnu", "x86-64-v4", {"avx2": True, "fma": True, "avx512f": True}),
+    "avx512": Target.from_features(
+        "x86_64-unknown-linux-gnu", "x86-64-v4", {"avx2": True, "fma": True, "avx512f": True}
+    ),
     "aarch64": Target.from_features("aarch64-unknown-linux-gnu", "generic", {}),
 }
 PLAIN = Epilogue.plain(DType.F32)

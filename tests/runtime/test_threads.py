@@ -7,15 +7,19 @@ import time
 import numpy as np
 
 import sardonyx
+from sardonyx.compiler import executor as native
 from sardonyx.compiler.jit import host_target
 from sardonyx.compiler.target import available_threads
 from sardonyx.runtime.threads import ThreadPool, words
-from sardonyx.compiler import executor as native
 from tests.suites.operators import Case, floats, node
 
 WEIGHT = floats(96, 96)
-CASE = Case("threads", [node("MatMul", "x w", "m"), node("Relu", "m", "r"), node("MatMul", "r w")],
-            {"x": floats(64, 96)}, {"w": WEIGHT})
+CASE = Case(
+    "threads",
+    [node("MatMul", "x w", "m"), node("Relu", "m", "r"), node("MatMul", "r w")],
+    {"x": floats(64, 96)},
+    {"w": WEIGHT},
+)
 
 
 def session(threads: int = 2) -> sardonyx.InferenceSession:

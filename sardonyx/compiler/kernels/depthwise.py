@@ -47,7 +47,13 @@ class Depthwise(Kernel):
         sweep_rows(k, k.pointer("x"), self.spatial, self.pixels, compute)
 
     def _block(
-        self, k: Builder, pixels: Pixels, operands: Sequence[Ptr], channel: Int, vectors: int, mask: Val | None
+        self,
+        k: Builder,
+        pixels: Pixels,
+        operands: Sequence[Ptr],
+        channel: Int,
+        vectors: int,
+        mask: Val | None,
     ) -> None:
         lanes, count = k.target.lanes(self.dtype), len(pixels.origins)
         acc = [k.const(0.0, self.dtype, lanes) for _ in range(count * vectors)]
@@ -67,4 +73,8 @@ class Depthwise(Kernel):
             base = k.pointer("y") + (row * k.size("y_row") + channel)
             for v in range(vectors):
                 value = acc[r * vectors + v]
-                k.store(self.epilogue.apply(k, value, operands, row, channel + v * lanes, mask), base + v * lanes, mask)
+                k.store(
+                    self.epilogue.apply(k, value, operands, row, channel + v * lanes, mask),
+                    base + v * lanes,
+                    mask,
+                )

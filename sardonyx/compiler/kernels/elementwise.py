@@ -58,14 +58,10 @@ class Elementwise(Kernel):
                 length = k.min(k.size("n"), k.size("limit") - row * k.size("n"))
                 self._row(k, here, kinds, [k.size(f"{n}_step") for n in names], length)
 
-    def _row(
-        self, k: Builder, here: Sequence[Ptr], kinds: Sequence[int], steps: Sequence[Int], length: Int
-    ) -> None:
+    def _row(self, k: Builder, here: Sequence[Ptr], kinds: Sequence[int], steps: Sequence[Int], length: Int) -> None:
         lanes = k.target.lanes(DType.F32)
         whole = length // lanes * lanes
-        constants = {
-            j: k.load(here[j]) for j, kind in enumerate(kinds[:-1]) if kind == BROADCAST
-        }  # read once a row
+        constants = {j: k.load(here[j]) for j, kind in enumerate(kinds[:-1]) if kind == BROADCAST}  # read once a row
 
         def compute(at: Int, width: int, count: Int | None) -> None:
             mask = k.first_lanes(count, width) if count is not None else None

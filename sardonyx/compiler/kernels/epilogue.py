@@ -43,7 +43,7 @@ class Epilogue:
 
     def bases(self, k: Builder, group: Int | int = 0) -> list[Ptr]:
         """The operands' addresses for a group."""
-        return [k.pointer(f"e{i}") + k.int(group) * k.size(f"e{i}_group") for i in range(len(self.columns))]
+        return [k.pointer(f"e{i}") + k.index(group) * k.size(f"e{i}_group") for i in range(len(self.columns))]
 
     def apply(
         self, k: Builder, result: Val, bases: Sequence[Ptr], row: Int, column: Int, mask: Val | None = None

@@ -14,6 +14,20 @@ from sardonyx.compiler.kernels.window import Tile, axis_parameters, tile_at
 from sardonyx.compiler.program import Kernel
 from sardonyx.compiler.target import Target
 
+_SIZES: tuple[str, ...] = (
+    "m",
+    "n",
+    "channels",
+    "x_channel",
+    "x_row",
+    "x_group",
+    "w_panel",
+    "w_group",
+    "y_row",
+    "y_group",
+)
+_SIZES += ("panels", "blocks", "block_tiles")
+
 
 @dataclass(frozen=True)
 class ImplicitGemm(Kernel):
@@ -40,14 +54,14 @@ class ImplicitGemm(Kernel):
     epilogue: Epilogue
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """x, w, y and zeros (`channels * channel_stride` of them), strides and counts, then each spatial axis."""
-        sizes = ("m", "n", "channels", "x_channel", "x_row", "x_group", "w_panel", "w_group", "y_row", "y_group")
-        sizes += ("panels", "blocks", "block_tiles")
+        """x, w, y and zeros (`channels * channel_stride` of them), strides and counts, then each spatial axis.
+
+        `run` elements of a window are contiguous in the input and the weights: the channels, or `taps` of the last
+        axis and the channels together; `run_taps` is how many such runs the last axis has.
+        """
         slots = [Parameter(name, self.dtype) for name in ("x", "w", "zeros")]
         slots.append(Parameter("y", self.epilogue.expr.dtype))
-        slots += [Parameter(name) for name in sizes]
-        if self.spatial:
-            slots += [Parameter("run"), Parameter("run_taps")]
+        slots += [Parameter(name) for name in (*_SIZES, *(("run", "run_taps") if self.spatial else ()))]
         return (*slots, *axis_parameters(self.spatial), *self.epilogue.parameters())
 
     def emit(self, k: Builder) -> None:
@@ -76,7 +90,16 @@ class ImplicitGemm(Kernel):
         nests below runs, the other's outermost loop has no turns.
         """
         if self.spatial == 0:
-            accumulate(k, tile.origins, k.int(0), k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
+            accumulate(
+                k,
+                tile.origins,
+                k.index(0),
+                k.size("x_channel"),
+                weights,
+                k.size("channels"),
+                acc,
+                self.vectors,
+            )
             return
         inside = k.const(True, DType.BOOL)
         for corner in tile.corners:
@@ -84,7 +107,7 @@ class ImplicitGemm(Kernel):
                 reach = (k.size(f"taps{axis}") - 1) * k.size(f"dilation{axis}")
                 inside = inside & at.within(k.max(k.size(f"size{axis}") - reach, 0))
         first = k.size("taps0") if self.spatial > 1 else k.size("run_taps")
-        self._inside(k, tile, weights, acc, 0, k.int(0), k.pick(inside, first, 0))
+        self._inside(k, tile, weights, acc, 0, k.index(0), k.pick(inside, first, 0))
         self._border(k, tile, weights, acc, 0, tile.origins, [], k.pick(inside, 0, k.size("taps0")))
 
     def _span(self, k: Builder, axis: int) -> Int:
@@ -94,9 +117,7 @@ class ImplicitGemm(Kernel):
             span = span * k.size(f"taps{later}")
         return span
 
-    def _inside(
-        self, k: Builder, tile: Tile, weights: Ptr, acc: list[Val], axis: int, offset: Int, turns: Int
-    ) -> None:
+    def _inside(self, k: Builder, tile: Tile, weights: Ptr, acc: list[Val], axis: int, offset: Int, turns: Int) -> None:
         """Taps from `axis` on, for windows inside the input: one offset for all rows. Where the last axis' taps and
         the channels are contiguous they are one run.
         """
@@ -106,7 +127,8 @@ class ImplicitGemm(Kernel):
         with k.loop(turns, carry=acc) as tap:
             moved = offset + tap * k.size(f"dilation{axis}") * k.size(f"x{axis}")
             following = axis + 1
-            turns = k.size("run_taps") if following == self.spatial - 1 else k.size(f"taps{min(following, self.spatial - 1)}")
+            last = self.spatial - 1
+            turns = k.size("run_taps") if following == last else k.size(f"taps{min(following, last)}")
             self._inside(k, tile, weights + tap * self._span(k, axis), acc, following, moved, turns)
 
     def _border(
@@ -124,7 +146,7 @@ class ImplicitGemm(Kernel):
         if axis == self.spatial:
             zeros = k.pointer("zeros")
             rows = [k.pick_pointer(ok, row, zeros) for ok, row in zip(inside, rows, strict=True)]
-            accumulate(k, rows, k.int(0), k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
+            accumulate(k, rows, k.index(0), k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
             return
         with k.loop(turns, carry=acc) as tap:
             reach = tap * k.size(f"dilation{axis}")

@@ -64,7 +64,7 @@ class Pool(Kernel):
         """The number a sum is divided by at pixel r; 1 for the maximum."""
         if not self.mean:
             return k.const(1.0, self.dtype)
-        count = k.int(1)
+        count = k.index(1)
         for axis, corner in enumerate(pixels.corner):
             at = corner + k.size(f"stride{axis}") * r if axis == self.spatial - 1 else corner
             first, last = taps_between(k, axis, at, k.size(f"low{axis}"), k.size(f"high{axis}"))
@@ -98,4 +98,8 @@ class Pool(Kernel):
             base = k.pointer("y") + (row * k.size("y_row") + channel)
             for v in range(vectors):
                 value = acc[r * vectors + v] / factors[r] if self.mean else acc[r * vectors + v]
-                k.store(self.epilogue.apply(k, value, operands, row, channel + v * lanes, mask), base + v * lanes, mask)
+                k.store(
+                    self.epilogue.apply(k, value, operands, row, channel + v * lanes, mask),
+                    base + v * lanes,
+                    mask,
+                )

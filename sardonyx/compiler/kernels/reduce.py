@@ -75,11 +75,9 @@ class Reduce(Kernel):
         total = [k.reduce(acc[0], lambda a, b: join(k, a, b))]
         with k.loop(k.size("length"), start=whole, carry=total) as at:
             total[0] = join(k, total[0], self.before.evaluate(k, [k.load(source + at)]))
-        k.store(self.epilogue.apply(k, total[0], operands, outer, k.int(0)), target)
+        k.store(self.epilogue.apply(k, total[0], operands, outer, k.index(0)), target)
 
-    def _across(
-        self, k: Builder, source: Ptr, target: Ptr, operands: Sequence[Ptr], outer: Int, column: Int
-    ) -> None:
+    def _across(self, k: Builder, source: Ptr, target: Ptr, operands: Sequence[Ptr], outer: Int, column: Int) -> None:
         dtype, join = self.before.dtype, _COMBINE[self.combine][1]
         lanes = k.target.lanes(DType.F32)
 
@@ -94,7 +92,7 @@ class Reduce(Kernel):
             with k.loop(k.size("columns") - column) as at:
                 compute(at, 1)
 
-        k.either(column + lanes <= k.size("columns"), lambda: compute(k.int(0), lanes), tail)
+        k.either(column + lanes <= k.size("columns"), lambda: compute(k.index(0), lanes), tail)
 
 
 @dataclass(frozen=True)

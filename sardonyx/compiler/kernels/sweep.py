@@ -57,7 +57,7 @@ def sweep_rows(k: Builder, inputs: Ptr, spatial: int, tile: int, compute: Callab
             rest = rest // k.size(f"out{axis}")
         base = inputs + rest * k.size("x_row")
         corner = [at * k.size(f"stride{a}") - k.size(f"pad{a}") for a, at in enumerate(position)]
-        outer = [taps_between(k, a, at, k.int(0), k.size(f"size{a}")) for a, at in enumerate(corner)]
+        outer = [taps_between(k, a, at, k.index(0), k.size(f"size{a}")) for a, at in enumerate(corner)]
         for axis, at in enumerate(corner):
             base = base + at * k.size(f"x{axis}")
         first = row * k.size(f"out{last}")
@@ -66,9 +66,9 @@ def sweep_rows(k: Builder, inputs: Ptr, spatial: int, tile: int, compute: Callab
         def pixels(at: Int, count: int, inside: bool) -> Pixels:
             start = at * k.size(f"stride{last}") - k.size(f"pad{last}")
             origin = base + start * k.size(f"x{last}")
-            along = (k.int(0), k.size(f"taps{last}"))
+            along = (k.index(0), k.size(f"taps{last}"))
             if not inside:
-                along = taps_between(k, last, start, k.int(0), k.size(f"size{last}"))
+                along = taps_between(k, last, start, k.index(0), k.size(f"size{last}"))
             origins = tuple(origin + step * r for r in range(count))
             return Pixels(first + at, origins, (*outer, along), (*corner, start))
 
@@ -106,7 +106,7 @@ def walk_taps(
             axis_loop(axis + 1, here, at)
             moving[:] = [here + reach, at + 1]
 
-    axis_loop(0, k.int(0), k.int(0))
+    axis_loop(0, k.index(0), k.index(0))
 
 
 def channel_blocks(k: Builder, vectors: int, lanes: int, compute: Callable[[Int, int, Val | None], None]) -> None:
