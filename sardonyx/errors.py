@@ -94,6 +94,18 @@ class CompileError(SardonyxError):
     code = "compile"
 
 
+class ExecutionError(SardonyxError):
+    """A node failed on the values it was given."""
+
+    code = "execution"
+
+
+class ConfigError(SardonyxError, ValueError):
+    """An environment variable of Sardonyx holds something that cannot be read."""
+
+    code = "config"
+
+
 class DownloadError(SardonyxError):
     """A zoo entry could not be fetched, or what came is not what its hash says."""
 

@@ -1,1 +1,1 @@
-"""Stands here so that pytest puts this folder on the path: tables in `suites` serve tests of several folders."""
+"""Stands here so that pytest puts this folder on the path: `suites` serves tests of several folders."""

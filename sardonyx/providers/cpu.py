@@ -126,6 +126,8 @@ def _declared_dims(graph: ir.Graph) -> Dims | None:
 
 
 def _claim(node: ir.Node, known: set[ir.Value]) -> Claim:
+    import onnx_ir as ir
+
     nested = any(a.type.name in ("GRAPH", "GRAPHS") for a in node.attributes.values())
     given = [value for value in node.inputs if value is not None]
     if not nested and node.op_type not in _NEVER_FOLDED and all(_is_known(v, known) for v in given):
@@ -136,9 +138,10 @@ def _claim(node: ir.Node, known: set[ir.Value]) -> Claim:
     for index, value in enumerate((*node.inputs, *node.outputs)):
         if value is None or (index >= len(node.inputs) and not value.name):
             continue
-        kind = DType.of(value.dtype.numpy()) if value.dtype is not None else None
+        tensor = value.type if type(value.type) is ir.TensorType else None
+        kind = DType.of(tensor.dtype.numpy()) if tensor is not None else None
         if kind is None:
-            return Claim(False, f"no native type for {value.dtype} of {value.name!r}")
+            return Claim(False, f"no native type for {value.type} of {value.name!r}")
         if index == 0 and kind not in operator.dtypes:
             return Claim(False, f"no native code for {node.op_type} of {kind.value}")
     for index in operator.known:

@@ -1,0 +1,131 @@
+"""Every knob declared once: name, environment variable, type, default, meaning.
+
+A knob is read from its environment variable each time it is asked for, so that a program may set it before it
+makes a session. Options given in code (`SessionOptions`, function arguments) win over knobs.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sardonyx.errors import ConfigError
+
+T = TypeVar("T")
+
+PREFIX = "SARDONYX_"
+
+
+@dataclass(frozen=True)
+class Knob(Generic[T]):
+    """One setting. `parse` turns the variable's text into the value and raises ValueError when it cannot.
+
+    `codegen` says that the value shapes generated code, so it belongs to the key of every compiled object.
+    """
+
+    name: str
+    default: Callable[[], T]
+    parse: Callable[[str], T]
+    expected: str
+    doc: str
+    codegen: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable, such as `SARDONYX_THREADS`."""
+        return PREFIX + self.name.upper()
+
+    def get(self) -> T:
+        """The value now: the environment variable's when that is set and not empty, else the default."""
+        text = os.environ.get(self.variable, "").strip()
+        if not text:
+            return self.default()
+        try:
+            return self.parse(text)
+        except ValueError:
+            raise ConfigError(
+                "cannot read this environment variable",
+                where=self.variable,
+                expected=self.expected,
+                got=repr(text),
+                fix=f"set it to {self.expected} or unset it",
+            ) from None
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise ValueError(text)
+    return names
+
+
+def _user_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sardonyx"
+
+
+CACHE = Knob(
+    "cache",
+    _user_cache,
+    lambda text: Path(text).expanduser(),
+    "a folder",
+    "where downloads and compiled objects are kept",
+)
+DEBUG = Knob("debug", lambda: False, _flag, "1 or 0", "run the verifier after every pass and every stage")
+PROVIDERS = Knob(
+    "providers",
+    lambda: ("cpu",),
+    _names,
+    "provider names with commas between",
+    "the providers of a session that names none, in order of preference",
+)
+SPIN = Knob(
+    "spin",
+    lambda: 1000,
+    _count,
+    "microseconds",
+    "how long (about) a worker thread waits for the next run before it sleeps",
+)
+THREADS = Knob(
+    "threads",
+    lambda: 0,
+    _count,
+    "a whole number, 0 or more",
+    "threads of a session that does not say (intra_op_num_threads); 0: as many as the machine allows",
+)
+
+KNOBS: dict[str, Knob[Any]] = {knob.name: knob for knob in (CACHE, DEBUG, PROVIDERS, SPIN, THREADS)}
+
+
+def codegen_key() -> tuple[tuple[str, str], ...]:
+    """Name and value of every knob that shapes generated code, for the keys of caches."""
+    return tuple((knob.name, repr(knob.get())) for knob in KNOBS.values() if knob.codegen)
+
+
+def warn_unknown() -> None:
+    """Warn about environment variables that start with `SARDONYX_` and mean nothing: most are misspelt."""
+    known = {knob.variable for knob in KNOBS.values()}
+    for variable in sorted(os.environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            warnings.warn(
+                f"the environment variable {variable} means nothing to Sardonyx; known are {', '.join(sorted(known))}",
+                stacklevel=3,
+            )
