@@ -1,0 +1,212 @@
+"""`sardonyx demo`: the whole story on one picture, in the terminal and as a page."""
+
+from __future__ import annotations
+
+import enum
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import sardonyx
+from sardonyx.cli import common
+from sardonyx.errors import DownloadError, InvalidInputError
+
+if TYPE_CHECKING:
+    from sardonyx.cli.subjects import Subject
+    from sardonyx.measure.trial import Trial, Trials
+
+
+class Which(enum.StrEnum):
+    """The subjects of `sardonyx.cli.subjects`."""
+
+    EMOTION = "emotion"
+    DIGITS = "digits"
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that the demo found out. `probabilities`: one for each class, from the first runtime that ran."""
+
+    subject: Subject
+    trials: Trials
+    probabilities: tuple[float, ...]
+    threads: int
+    machine: str
+    version: str
+    note: str  # why it is not the subject asked for, if so
+
+    def ranking(self) -> list[tuple[str, float]]:
+        """Classes and probabilities, the likeliest first."""
+        return ranking(self.subject, self.probabilities)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "subject": self.subject.name,
+            "note": self.note,
+            "expected": self.subject.expected,
+            "probabilities": dict(self.ranking()),
+            "threads": self.threads,
+            "machine": self.machine,
+            "version": self.version,
+            "stages": {stage.title: dict(stage.facts) for stage in self.subject.stages},
+            "runtimes": [trial.as_dict() for trial in self.trials.trials],
+            "ratios": [asdict(ratio) for ratio in self.trials.ratios],
+        }
+
+
+def ranking(subject: Subject, probabilities: Sequence[float]) -> list[tuple[str, float]]:
+    """Classes and probabilities, the likeliest first."""
+    return sorted(zip(subject.classes, probabilities, strict=True), key=lambda pair: -pair[1])
+
+
+@common.reports_errors
+def demo(
+    *,
+    subject: Annotated[
+        Which | None,
+        typer.Argument(help="What to show.", show_default="emotion, or digits when nothing can be downloaded"),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write it as one page too.", show_default=False)
+    ] = None,
+    threads: common.Threads = None,
+    json_: common.JSON = False,
+    debug: common.Debug = False,
+) -> None:
+    """Take a trained network to ONNX, run it everywhere it can run here, and compare."""
+    if report:
+        _check_report(report)
+    with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
+        story = _tell(subject, Path(folder), threads, quiet=json_)
+    if report:
+        from sardonyx.cli.report import render
+
+        _write(report, render(story))
+    if json_:
+        common.print_json(story.as_dict() | ({"report": str(report)} if report else {}))
+    elif report:
+        common.stdout().print(common.text(f"wrote {report}", style="bold"))
+
+
+def _tell(which: Which | None, folder: Path, threads: int | None, *, quiet: bool) -> Story:
+    """Go through the stages, showing each as soon as it is done unless `quiet`."""
+    from sardonyx.measure.runners import available_runners, default_threads
+    from sardonyx.measure.timing import Plan
+    from sardonyx.measure.trial import attempt, hold_trials
+
+    subject, note = _prepare(which, folder)
+    if not quiet:
+        _show_stages(subject, note)
+    threads = threads or default_threads()
+    names = [name for name, state in available_runners().items() if state.available]
+    with common.spinner("running"):
+        tried = attempt(names, subject.model, subject.inputs, threads)
+    if not tried.outputs:
+        raise next(iter(tried.errors.values()))
+    probabilities = tuple(float(p) for p in next(iter(tried.outputs.values()))[0].ravel())
+    if not quiet:
+        _show_answer(subject, ranking(subject, probabilities))
+    with common.spinner("timing") as tell:
+        trials = hold_trials(tried, subject.inputs, Plan(rounds=5, seconds=0.5), progress=tell)
+    story = Story(
+        subject=subject,
+        trials=trials,
+        probabilities=probabilities,
+        threads=threads,
+        machine=_machine(),
+        version=sardonyx.__version__,
+        note=note,
+    )
+    if not quiet:
+        _show_trials(story)
+    return story
+
+
+def _prepare(which: Which | None, folder: Path) -> tuple[Subject, str]:
+    """The subject, and why it is another than usual, if so. What was asked for by name is not exchanged."""
+    from sardonyx.cli.subjects import SUBJECTS
+
+    with common.spinner("getting the model") as tell:
+        try:
+            return SUBJECTS[which or Which.EMOTION](folder, tell), ""
+        except DownloadError as error:
+            if which is not None:
+                raise
+            note = f"The emotion model could not be downloaded, so this is the digits net instead. {error}"
+            return SUBJECTS[Which.DIGITS](folder, tell), note
+
+
+def _show_stages(subject: Subject, note: str) -> None:
+    console = common.stdout()
+    if note:
+        console.print(common.text(note, style="yellow"))
+    for number, stage in enumerate(subject.stages, 1):
+        facts = common.grid()
+        for name, value in stage.facts.items():
+            facts.add_row(name, common.text(value))
+        console.print(common.text(f"\n{number}. {stage.title}", style="bold"))
+        console.print(facts)
+
+
+def _show_answer(subject: Subject, ranked: list[tuple[str, float]]) -> None:
+    rows = [(name, f"{p:.4f}", "█" * round(30 * p)) for name, p in ranked]
+    title = f"\n{len(subject.stages) + 1}. {subject.question}"
+    common.print_table(title, "class", "probability", "", rows=rows, numeric=("probability",))
+    label, probability = ranked[0]
+    right = label == subject.expected
+    verdict = "right" if right else f"it is {subject.expected}"
+    common.stdout().print(
+        common.text(f"{label}, {100 * probability:.2f} %: {verdict}", style="green" if right else "red")
+    )
+
+
+def _show_trials(story: Story) -> None:
+    ratios = {ratio.peer: f"{ratio.median:.2f}x" for ratio in story.trials.ratios}
+    rows = [_row(trial, ratios.get(trial.name, "")) for trial in story.trials.trials]
+    head = ("median ms", "p90 ms", f"time / {story.trials.base}'s")
+    title = f"\n{len(story.subject.stages) + 2}. How fast, how exact ({story.threads} threads, batch 1)"
+    common.print_table(title, "runtime", *head, "largest difference", rows=rows, numeric=head)
+
+
+def _row(trial: Trial, ratio: str) -> tuple[str, ...]:
+    if trial.latency is None:
+        return (trial.name, "-", "-", "-", str(trial.error))
+    gap = f"{trial.difference.max_abs:.1e}" if trial.difference else "the reference"
+    return (trial.name, f"{trial.latency.p50_ms:.3f}", f"{trial.latency.p90_ms:.3f}", ratio, gap)
+
+
+def _machine() -> str:
+    """The processor's name as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _check_report(report: Path) -> None:
+    """Find out before minutes of work what would make writing the page fail after it."""
+    from importlib.util import find_spec
+
+    from sardonyx.errors import MissingExtraError
+
+    if find_spec("jinja2") is None:
+        raise MissingExtraError.of("jinja2", "demo", "writing the report")
+    if not report.parent.is_dir() or report.is_dir():
+        raise InvalidInputError(
+            "the report cannot be written there", where=str(report), expected="a file in a folder that exists"
+        )
+
+
+def _write(report: Path, page: str) -> None:
+    try:
+        report.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError("the report cannot be written", where=str(report), got=error.strerror) from error
