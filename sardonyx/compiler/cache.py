@@ -17,15 +17,6 @@ import xxhash
 _MAGIC = b"SRDX1\n"
 
 
-def cache_folder() -> Path:
-    """The user's cache folder of Sardonyx: `SARDONYX_CACHE`, else under `XDG_CACHE_HOME` or `~/.cache`."""
-    chosen = os.environ.get("SARDONYX_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sardonyx"
-
-
 class ObjectCache:
     """A folder of byte strings by key. Failing to write (a full or read-only disk) is not an error."""
 

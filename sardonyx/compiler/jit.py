@@ -13,8 +13,9 @@ import xxhash
 from llvmlite import binding as llvm
 from llvmlite import ir
 
+from sardonyx import config
 from sardonyx.compiler.builder import Builder
-from sardonyx.compiler.cache import ObjectCache, cache_folder
+from sardonyx.compiler.cache import ObjectCache
 from sardonyx.compiler.program import Kernel
 from sardonyx.compiler.target import Target
 from sardonyx.errors import CompileError
@@ -117,7 +118,7 @@ _LINKER = Linker()
 
 def object_cache() -> ObjectCache:
     """The cache of compiled kernels."""
-    return ObjectCache(cache_folder() / "objects")
+    return ObjectCache(config.CACHE.get() / "objects")
 
 
 def kernel_object(kernel: Kernel, target: Target) -> bytes:

@@ -33,9 +33,7 @@ class Diagnostic:
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.severity}[{self.code}] {self.where}: {self.message}" + (
-            f"; {self.fix}" if self.fix else ""
-        )
+        return f"{self.severity}[{self.code}] {self.where}: {self.message}" + (f"; {self.fix}" if self.fix else "")
 
 
 def check(model: ir.Model) -> list[Diagnostic]:
@@ -162,9 +160,7 @@ class _Checker:
         if not name:
             self._error("missing-name", where, "a value has no name")
         elif name in defined:
-            self._error(
-                "duplicate-name", where, f"the name {name!r} is defined twice", "rename one of the two"
-            )
+            self._error("duplicate-name", where, f"the name {name!r} is defined twice", "rename one of the two")
         elif any(name in names for names in outer):
             self._add("warning", "shadowed-name", where, f"{name!r} hides a value of the graph around it")
         defined.add(name or "")
@@ -233,13 +229,9 @@ class _Checker:
             if name is not None and (index >= given or node.inputs[index] is None):
                 self._error("missing-input", where, f"the required input {name!r} is missing")
         if len(schema.inputs) <= given < schema.min_inputs:
-            self._error(
-                "missing-input", where, f"{given} inputs, but at least {schema.min_inputs} are required"
-            )
+            self._error("missing-input", where, f"{given} inputs, but at least {schema.min_inputs} are required")
         if given > schema.max_inputs:
-            self._error(
-                "too-many-inputs", where, f"{given} inputs, but at most {schema.max_inputs} are taken"
-            )
+            self._error("too-many-inputs", where, f"{given} inputs, but at most {schema.max_inputs} are taken")
         outputs = len(node.outputs)
         if outputs > schema.max_outputs:
             message = f"{outputs} outputs, but at most {schema.max_outputs} are made"
@@ -255,9 +247,7 @@ class _Checker:
         for name, attribute in node.attributes.items():
             expected = schema.attributes.get(name)
             if expected is None:
-                self._error(
-                    "unknown-attribute", where, f"{node.op_type} has no attribute {name!r}", "remove it"
-                )
+                self._error("unknown-attribute", where, f"{node.op_type} has no attribute {name!r}", "remove it")
             elif attribute.type != expected:
                 message = f"attribute {name!r} is of type {attribute.type.name}; expected {expected.name}"
                 self._error("wrong-attribute-type", where, message)

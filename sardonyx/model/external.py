@@ -71,9 +71,7 @@ class ExternalData:
         offset = self._number(tensor, "offset", values.get("offset", "0"))
         length = self._number(tensor, "length", values.get("length", str(nbytes)))
         if length != nbytes:
-            self._fail(
-                tensor, "the length of its external data does not fit its type", f"{nbytes}", f"{length}"
-            )
+            self._fail(tensor, "the length of its external data does not fit its type", f"{nbytes}", f"{length}")
         if location not in self._files:
             self._files[location] = self._open(tensor, location, self.folder)
         data = self._files[location]
@@ -90,9 +88,7 @@ class ExternalData:
     def _open(self, tensor: str, location: str, folder: Path) -> memoryview:
         name = PurePosixPath(location)
         if not location or "\0" in location or "\\" in location or name.is_absolute() or ".." in name.parts:
-            self._fail(
-                tensor, "bad location of external data", "a path below the model's folder", repr(location)
-            )
+            self._fail(tensor, "bad location of external data", "a path below the model's folder", repr(location))
         try:
             root = Path(os.path.realpath(folder, strict=True))
             target = Path(os.path.realpath(root / name, strict=True))
@@ -104,9 +100,7 @@ class ExternalData:
                 )
             descriptor = _open_beneath(root, target.relative_to(root).parts)
         except OSError as error:
-            self._fail(
-                tensor, f"cannot open its external data {location!r}: {error.strerror or error}", fix=_FIX
-            )
+            self._fail(tensor, f"cannot open its external data {location!r}: {error.strerror or error}", fix=_FIX)
         try:
             return map_file(descriptor, f"{self.where}: tensor {tensor!r}: external data {location!r}")
         except OSError as error:

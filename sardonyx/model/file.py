@@ -94,10 +94,7 @@ def _cut(data: memoryview, found: wire.Scan) -> tuple[dict[bytes, tuple[int, mem
     kept = wire.Scan(found.frames, payloads)
     pieces = wire.splice(data, kept, [len(word) for word in words])
     skeleton = b"".join(words[piece] if isinstance(piece, int) else piece for piece in pieces)
-    cut = {
-        word: (entry.field, data[entry.start : entry.end])
-        for word, entry in zip(words, payloads, strict=True)
-    }
+    cut = {word: (entry.field, data[entry.start : entry.end]) for word, entry in zip(words, payloads, strict=True)}
     return cut, skeleton
 
 

@@ -113,9 +113,7 @@ def _assumed(inputs: list[ir.Value], given: Mapping[str, int]) -> dict[str, int]
     return {name: 1 for name in leading if name not in given}
 
 
-def _macs(
-    model: ir.Model, sizes: Mapping[str, int]
-) -> tuple[int | None, dict[str, int | None], tuple[str, ...]]:
+def _macs(model: ir.Model, sizes: Mapping[str, int]) -> tuple[int | None, dict[str, int | None], tuple[str, ...]]:
     """Multiply-accumulates in all and by operator, and the nodes whose count is unknown."""
     if model.functions:
         if any(found.severity == "error" for found in check(model)):

@@ -56,9 +56,7 @@ class ModelReader:
         scope: Scope = {}
         infos = {text(info.name): info for info in proto.value_info}
         inputs = [self._define(scope, info.name, "graph input", info) for info in proto.input]
-        initializers = [
-            self._initializer(scope, infos, self.tensors.tensor(tensor)) for tensor in proto.initializer
-        ]
+        initializers = [self._initializer(scope, infos, self.tensors.tensor(tensor)) for tensor in proto.initializer]
         initializers += [
             self._initializer(scope, infos, self.tensors.dense(sparse, text(sparse.values.name)))
             for sparse in proto.sparse_initializer
@@ -191,9 +189,7 @@ class ModelReader:
         if kind == ir.AttributeType.UNDEFINED:
             return None
         if kind not in ATTRIBUTE_FIELDS:
-            what = (
-                f"attribute {proto.name!r}: sparse tensors are supported as initializers and in Constant only"
-            )
+            what = f"attribute {proto.name!r}: sparse tensors are supported as initializers and in Constant only"
             raise ModelFileError(what, where=self.where)
         field, many = ATTRIBUTE_FIELDS[kind]
         value = getattr(proto, field)

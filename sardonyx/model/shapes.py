@@ -15,6 +15,7 @@ from sardonyx.model.types import Dims, dims_of, read_type, type_string
 from sardonyx.model.write import ModelWriter
 
 _SMALL = 1024  # bytes up to which an initializer may be a shape, axes or sizes, whose values matter
+_LONGEST = 1 << 16  # elements of the longest vector for which values are propagated
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,26 @@ def infer_proto(model: ir.Model, dims: Mapping[str, int] | None = None) -> Any:
             if dims and name in dims and not dim.HasField("dim_value"):
                 dim.dim_value = dims[name]
     try:
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(proto)
+        if _computes_shapes(proto) and not _long_vectors(inferred.graph):
+            return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        return inferred
     except InferenceError as error:
         raise InvalidModelError(f"shapes cannot be inferred: {error}", where=where) from error
+
+
+def _computes_shapes(proto: Any) -> bool:
+    """Whether propagating values can tell more dims: a shape or a size is read somewhere."""
+    return any(node.op_type in ("Shape", "Size") for node in proto.graph.node)
+
+
+def _long_vectors(graph: Any) -> bool:
+    """Whether propagating values could take long: it works element by element on every vector."""
+    values = (*graph.value_info, *graph.input, *graph.output)
+    return any(
+        len(info.type.tensor_type.shape.dim) == 1 and info.type.tensor_type.shape.dim[0].dim_value > _LONGEST
+        for info in values
+    )
 
 
 def _fill_small(proto: Any, tensor: ir.TensorProtocol) -> None:

@@ -155,9 +155,7 @@ class TensorReader:
     def _inline(self, proto: Any, dtype: ir.DataType) -> tuple[int, memoryview | bytes]:
         """The field of TensorProto that holds the elements (0: none) and their bytes in raw_data's layout."""
         raw = proto.raw_data
-        typed = [
-            field for field in _FIELD_NAME if field != wire.RAW_DATA and getattr(proto, _FIELD_NAME[field])
-        ]
+        typed = [field for field in _FIELD_NAME if field != wire.RAW_DATA and getattr(proto, _FIELD_NAME[field])]
         if len(typed) + bool(raw) > 1:
             self._fail(proto.name, "it holds its data in more than one field")
         if raw:
@@ -175,9 +173,7 @@ class TensorReader:
         if proto.data_location == proto.EXTERNAL or proto.raw_data:
             self._fail(proto.name, "strings must be in string_data")
         if len(strings) != count:
-            self._fail(
-                proto.name, "its data does not fit its dimensions", f"{count} strings", f"{len(strings)}"
-            )
+            self._fail(proto.name, "its data does not fit its dimensions", f"{count} strings", f"{len(strings)}")
         return ir.StringTensor(strings, shape=ir.Shape(dims), **facts)
 
     def _fail(self, name: str, what: str, expected: str | None = None, got: str | None = None) -> NoReturn:

@@ -43,9 +43,7 @@ class MapType(ir.SequenceType):
     A kind of sequence to onnx_ir, which thus finds the element type of the innermost tensor through it.
     """
 
-    def __init__(
-        self, key_type: ir.DataType, value_type: ir.TypeProtocol, *, denotation: str | None = None
-    ) -> None:
+    def __init__(self, key_type: ir.DataType, value_type: ir.TypeProtocol, *, denotation: str | None = None) -> None:
         super().__init__(value_type, denotation=denotation)
         self.key_type = key_type
 

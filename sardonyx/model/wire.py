@@ -111,9 +111,7 @@ def scan(buffer: Buffer, where: str, *, threshold: int, everything: bool = False
             continue
         if everything and known.is_text:
             _check_text(buffer, start, position, known, where)
-        if known.message is not None and (
-            everything or (known.holds_tensor and position - start >= threshold)
-        ):
+        if known.message is not None and (everything or (known.holds_tensor and position - start >= threshold)):
             if len(outer) >= _MAX_DEPTH:
                 raise _error(where, start, f"messages are nested deeper than {_MAX_DEPTH}")
             outer.append((fields, end, frame))

@@ -165,11 +165,7 @@ class ModelWriter:
         proto.dims.extend(tensor.shape.numpy())
         _write_strings(proto.metadata_props, tensor.metadata_props)
         if tensor.dtype == ir.DataType.STRING:
-            strings = (
-                tensor.string_data()
-                if isinstance(tensor, ir.StringTensor)
-                else tensor.numpy().ravel().tolist()
-            )
+            strings = tensor.string_data() if isinstance(tensor, ir.StringTensor) else tensor.numpy().ravel().tolist()
             proto.string_data.extend(_encoded(entry) for entry in strings)
         else:
             self.fill(proto, tensor)

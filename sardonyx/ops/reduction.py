@@ -170,7 +170,7 @@ def softmax(ctx: Lowering, node: ir.Node) -> None:
 
 
 def _inference(node: ir.Node) -> str | None:
-    if len([v for v in node.outputs if v.name]) > 1 or node.attributes.get_int("training_mode", 0):
+    if len([v for v in node.outputs if v.name]) > 1 or bool(node.attributes.get_int("training_mode", 0)):
         return "training mode"
     return None
 

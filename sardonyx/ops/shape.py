@@ -34,7 +34,16 @@ def _reshape(ctx: Lowering, node: ir.Node, dims: tuple[int, ...]) -> None:
     ctx.define(node.outputs[0], view)
 
 
-@lowers("Identity", "Dropout", dtypes=ALL)
+def _inference(node: ir.Node) -> str | None:
+    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    return "training mode" if mode is not None and _may_be_true(mode) else None
+
+
+def _may_be_true(value: ir.Value) -> bool:
+    return value.const_value is None or value.is_graph_input() or bool(value.const_value.numpy().any())
+
+
+@lowers("Identity", "Dropout", dtypes=ALL, supports=_inference)
 def identity(ctx: Lowering, node: ir.Node) -> None:
     """The same memory under another name; Dropout's mask, if asked for, is all ones."""
     x = ctx.view(node.inputs[0])

@@ -46,7 +46,7 @@ class Frame:
         *,
         profile: bool,
     ) -> None:
-        self._program, self._pool = program, pool
+        self._program = program
         self._arena = words(plan.size // 8 + 1)
         bases: dict[int, int] = {b: address_of(self._arena) + at for b, at in plan.offsets.items()}
         self._constants = _constants(program)
@@ -73,6 +73,8 @@ class Frame:
         self._job[native.JOB_CLOCK] = address_of(self._clock) if self._clock is not None else 0
         self._job[native.JOB_TICKETS] = address_of(self._tickets)
         self._address = address_of(self._job)
+        shared = any(step.domain > step.chunk for step in program.steps)
+        self._execute = pool.run if shared else pool.solo
         # A worker that comes late still looks at these when the run is over: they are freed when none can.
         native_memory = (self._job, self._table, self._tickets, self._blocks, self._scratch)
         weakref.finalize(self, pool.retire, native_memory)
@@ -112,7 +114,7 @@ class Frame:
             else:
                 output = made.copy()
             outputs.append(output)
-        self._pool.run(self._address)
+        self._execute(self._address)
         return outputs
 
     def times(self) -> list[tuple[int, int]]:

@@ -74,6 +74,10 @@ class ThreadPool:
             if self._retired and not self._memory[native.POOL_ACTIVE]:
                 self._retired.clear()
 
+    def solo(self, job: int) -> None:
+        """Run a job on the calling thread alone."""
+        self._solo(job)
+
     def retire(self, memory: object) -> None:
         """Keep a job's memory until no worker can be looking at it: a later job has been run, and none is active."""
         if self._workers:

@@ -198,11 +198,7 @@ def test_model_local_functions_may_have_any_name():
     body = [node("Relu", ["a"], ["b"])]
     function = helper.make_function("own", "Rleu", ["a"], ["b"], body, [helper.make_opsetid("", 21)])
     assert (
-        check(
-            file.load(
-                single(node("Rleu", ["x"], ["y"], domain="own"), functions=[function]).SerializeToString()
-            )
-        )
+        check(file.load(single(node("Rleu", ["x"], ["y"], domain="own"), functions=[function]).SerializeToString()))
         == []
     )
 
@@ -241,9 +237,7 @@ def test_a_model_of_500_nodes_is_checked_quickly():
     nodes = [node("Conv", [f"h{i}", "w"], [f"h{i + 1}"], f"n{i}", pads=[1, 1, 1, 1]) for i in range(500)]
     weight = numpy_helper.from_array(np.ones((3, 3, 3, 3), np.float32), "w")
     model = file.load(
-        model_of(
-            nodes, [value_info("h0", [1, 3, 8, 8])], [value_info("h500", None)], [weight]
-        ).SerializeToString()
+        model_of(nodes, [value_info("h0", [1, 3, 8, 8])], [value_info("h500", None)], [weight]).SerializeToString()
     )
     times = []
     for _ in range(5):

@@ -109,9 +109,7 @@ def test_multiply_accumulates(case):
 def test_quantized_operators_are_counted():
     names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
     conv = node("QLinearConv", names, ["y"])
-    scalars = [
-        weight(name, dtype=np.float32 if name[1] == "s" else np.uint8) for name in names if len(name) == 2
-    ]
+    scalars = [weight(name, dtype=np.float32 if name[1] == "s" else np.uint8) for name in names if len(name) == 2]
     w = weight("w", 4, 3, 1, 1, dtype=np.uint8)
     proto = model_of(
         [conv], [value_info("x", [1, 3, 5, 5], TensorProto.UINT8)], [value_info("y", None, 2)], [w, *scalars]
@@ -136,9 +134,7 @@ def test_shape_arithmetic_is_followed():
 
 
 def test_bodies_with_work_have_no_count_but_functions_do():
-    body = helper.make_graph(
-        [node("MatMul", ["x", "x"], ["t"], "inside")], "then", [], [value_info("t", None)]
-    )
+    body = helper.make_graph([node("MatMul", ["x", "x"], ["t"], "inside")], "then", [], [value_info("t", None)])
     other = helper.make_graph([node("Neg", ["x"], ["e"])], "else", [], [value_info("e", None)])
     both = [node("If", ["c"], ["y"], then_branch=body, else_branch=other)]
     inputs = [value_info("x", [3, 3]), value_info("c", [], TensorProto.BOOL)]
@@ -176,9 +172,7 @@ def test_invalid_models_are_described_as_far_as_it_goes():
 
 def shapes_of(graph):
     infos = (*graph.value_info, *graph.output)
-    return {
-        info.name: [d.dim_value or d.dim_param for d in info.type.tensor_type.shape.dim] for info in infos
-    }
+    return {info.name: [d.dim_value or d.dim_param for d in info.type.tensor_type.shape.dim] for info in infos}
 
 
 def test_inference_agrees_with_onnx_and_works_in_place():
@@ -213,9 +207,7 @@ def test_inference_does_not_read_large_weights():
 def test_inference_keeps_what_it_cannot_tell():
     known = value_info("h", ["N", 5])
     nodes = [node("Odd", ["x"], ["h"], domain="o"), node("Relu", ["h"], ["y"])]
-    proto = model_of(
-        nodes, [value_info("x", [1])], [value_info("y", None)], extra=[("o", 1)], value_info=[known]
-    )
+    proto = model_of(nodes, [value_info("x", [1])], [value_info("y", None)], extra=[("o", 1)], value_info=[known])
     model = infer_shapes(load(proto))
     assert [tensor_spec(n.outputs[0]).dims for n in model.graph] == [("N", 5), ("N", 5)]
     with pytest.raises(InvalidModelError, match="opset import"):

@@ -311,9 +311,7 @@ def wordy():
     dims = value_info("x", ["<symbol>"])
     dims.type.tensor_type.shape.dim[0].denotation = "<dim denotation>"
     dims.type.denotation = "<type denotation>"
-    relu = helper.make_node(
-        "<operator>", ["x"], ["<value>"], "<node>", domain="<domain>", doc_string="<node doc>"
-    )
+    relu = helper.make_node("<operator>", ["x"], ["<value>"], "<node>", domain="<domain>", doc_string="<node doc>")
     relu.attribute.add(name="<attribute>", ref_attr_name="<reference>", type=1)
     body = [helper.make_node("F", ["<function input>"], ["b"])]
     function = helper.make_function(

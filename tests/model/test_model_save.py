@@ -42,9 +42,7 @@ def tensors(draw):
     count = int(np.prod(dims))
     bits = BITS.get(kind, np.dtype(DTYPES[kind]).itemsize * 8)
     seed = draw(st.integers(0, 2**32 - 1))
-    data = np.random.default_rng(seed).integers(
-        0, 2 if kind == "BOOL" else 256, -(-count * bits // 8), np.uint8
-    )
+    data = np.random.default_rng(seed).integers(0, 2 if kind == "BOOL" else 256, -(-count * bits // 8), np.uint8)
     return dims, kind, data.tobytes()
 
 
@@ -128,9 +126,7 @@ def test_external_tensors_start_on_pages_and_the_file_says_where(tmp_path):
     made = holder(*(raw(f"t{i}", [500 + i], "FLOAT", os.urandom(4 * (500 + i))) for i in range(3)))
     file.save(file.load(made.SerializeToString()), tmp_path / "m.onnx", external_data=True)
     saved = onnx.load(tmp_path / "m.onnx", load_external_data=False)
-    entries = [
-        {entry.key: entry.value for entry in tensor.external_data} for tensor in saved.graph.initializer
-    ]
+    entries = [{entry.key: entry.value for entry in tensor.external_data} for tensor in saved.graph.initializer]
     assert [entry["offset"] for entry in entries] == ["0", "4096", "8192"]
     assert {entry["location"] for entry in entries} == {"m.onnx.data"}
 

@@ -265,9 +265,9 @@ def tile_for(target: Target, dtype: DType, m: int, n: int) -> tuple[int, int]:
     """(rows, vectors) of the register tile for m rows and n columns.
 
     A tile needs rows * vectors accumulators, a register a vector of weights and one for the broadcast element; rows
-    whose address finds no general register are loads more. Costs a turn of the inner loop: the larger of its multiply-adds (two a cycle) and its loads (two a cycle),
-    never less than the latency of a dependent addition (four cycles); the tile with the least cost for the
-    padded problem wins.
+    whose address finds no general register are loads more. A turn of the inner loop costs the larger of its
+    multiply-adds (two a cycle) and its loads (two a cycle), never less than the latency of a dependent addition (four
+    cycles); the tile with the least cost for the padded problem wins.
     """
     lanes = target.lanes(dtype)
     best, best_cost = (1, 1), float("inf")
