@@ -106,7 +106,7 @@ def _words(count: int) -> list[bytes]:
 
 def _parse(skeleton: bytes, data: memoryview, where: str) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     if len(skeleton) > SIZE_LIMIT:
         raise ModelFileError(

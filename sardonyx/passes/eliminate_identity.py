@@ -50,9 +50,7 @@ def _dropout(node: ir.Node, version: int) -> str | None:
 
 def _cast(node: ir.Node, version: int) -> str | None:
     source = node.inputs[0]
-    same = (
-        source is not None and source.dtype is not None and source.dtype == node.attributes.get_int("to", 0)
-    )
+    same = source is not None and source.dtype is not None and source.dtype == node.attributes.get_int("to", 0)
     return "casts to the type it has" if same else None
 
 

@@ -42,9 +42,7 @@ def _fold(norm: ir.Node, version: int) -> Rewrite | Miss:
         return Miss(norm, f"the output of {_name(layer)} is used elsewhere too")
     affine = _affine(norm)
     if affine is None:
-        return Miss(
-            norm, "its parameters are not four constant vectors of one length, or give no finite factor"
-        )
+        return Miss(norm, "its parameters are not four constant vectors of one length, or give no finite factor")
     return _LAYERS[layer.op_type](layer, norm, affine)
 
 
@@ -142,9 +140,7 @@ def _weight(layer: ir.Node) -> ir.TensorProtocol | str:
     return weight
 
 
-def _folded(
-    layer: ir.Node, norm: ir.Node, affine: _Affine, factor: Array, beta: float = 1.0
-) -> Rewrite | Miss:
+def _folded(layer: ir.Node, norm: ir.Node, affine: _Affine, factor: Array, beta: float = 1.0) -> Rewrite | Miss:
     """The layer anew, with weights * `factor` (broadcast) and bias beta * bias * affine.factor + shift."""
     weight_value, bias_value = layer.inputs[1], layer.inputs[2] if len(layer.inputs) > 2 else None
     assert weight_value is not None and weight_value.const_value is not None

@@ -176,13 +176,9 @@ def _evaluate(node: ir.Node, version: int, budget: int) -> Rewrite | Miss | None
         types = _output_types(proto, version, tensors)
         size = _output_bytes(proto, types, tensors)
         if size is None or size > allowed:
-            return Miss(
-                node, "the size of its result is unknown" if size is None else f"{size} bytes are too many"
-            )
+            return Miss(node, "the size of its result is unknown" if size is None else f"{size} bytes are too many")
         arrays = _run(proto, version, {name: tensor.numpy() for name, tensor in tensors.items()})
-        if any(
-            kind.elem_type != ir.DataType.from_numpy(a.dtype) for kind, a in zip(types, arrays, strict=True)
-        ):
+        if any(kind.elem_type != ir.DataType.from_numpy(a.dtype) for kind, a in zip(types, arrays, strict=True)):
             return Miss(node, "its result has another type than its operator says")
     except _FAILURES as error:
         return Miss(node, f"it cannot be computed: {error}")
@@ -231,9 +227,7 @@ def _type_proto(tensor: ir.TensorProtocol) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(tensor.dtype, [int(size) for size in tensor.shape.numpy()])
 
 
-def _run(
-    proto: onnx.NodeProto, version: int, feeds: dict[str, np.ndarray[Any, Any]]
-) -> list[np.ndarray[Any, Any]]:
+def _run(proto: onnx.NodeProto, version: int, feeds: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
     """The node's outputs by onnx.reference."""
     from onnx.reference import ReferenceEvaluator  # loads 200 operators: only when something is folded
 

@@ -49,9 +49,7 @@ def feeds(model, seed=1, symbols=2):
             continue
         shape = [size if isinstance(size, int) else symbols for size in value.shape]
         array = np.random.default_rng([seed, index]).standard_normal(shape) * 3
-        made[value.name] = np.asarray(
-            array > 0 if value.dtype == ir.DataType.BOOL else array, value.dtype.numpy()
-        )
+        made[value.name] = np.asarray(array > 0 if value.dtype == ir.DataType.BOOL else array, value.dtype.numpy())
     return made
 
 
@@ -89,9 +87,7 @@ def check(model, result, *, tolerance=2e-6, reference=True):
             size = np.linalg.norm(want.astype(np.float64))
             assert np.linalg.norm(want - have.astype(np.float64)) <= tolerance * max(size, 1e-30)
     again = optimize(result)
-    assert ir.to_proto(again).SerializeToString(deterministic=True) == proto.SerializeToString(
-        deterministic=True
-    )
+    assert ir.to_proto(again).SerializeToString(deterministic=True) == proto.SerializeToString(deterministic=True)
 
 
 def optimized(model, **options):

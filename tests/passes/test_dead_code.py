@@ -13,9 +13,7 @@ def test_chains_and_initializers_go():
 
 
 def test_inputs_stay():
-    result = optimized(
-        parse("(float[2] x, float[2] z, float[2] d) => (float[2] y) { y = Relu(x) }", d=random(2))
-    )
+    result = optimized(parse("(float[2] x, float[2] z, float[2] d) => (float[2] y) { y = Relu(x) }", d=random(2)))
     assert [value.name for value in result.graph.inputs] == ["x", "z", "d"]
     assert list(result.graph.initializers) == ["d"]
 

@@ -117,9 +117,7 @@ def test_shared_bias_is_not_overwritten():
         y = BatchNormalization(c, s, b, m, v)
         z = Conv(x, w2, d)
     }"""
-    result = folded_in(
-        parse(text, w=random(4, 4, 1, 1), w2=random(4, 4, 1, 1, seed=3), d=random(4), **norm(4))
-    )
+    result = folded_in(parse(text, w=random(4, 4, 1, 1), w2=random(4, 4, 1, 1, seed=3), d=random(4), **norm(4)))
     assert {"d", "y_bias"} <= set(result.graph.initializers)
 
 
@@ -129,9 +127,7 @@ def test_other_types(dtype, name):
     model = parse(CONV.replace("float", name), w=random(6, 4, 3, 3, dtype=dtype), **parameters)
     result = optimize(model)
     assert operators(result) == ["Conv"]
-    assert all(
-        value.dtype == ir.DataType.from_numpy(np.dtype(dtype)) for value in result.graph.initializers.values()
-    )
+    assert all(value.dtype == ir.DataType.from_numpy(np.dtype(dtype)) for value in result.graph.initializers.values())
 
 
 def test_bfloat16_is_folded_by_the_same_rule():

@@ -58,9 +58,7 @@ def test_known_dimensions_beside_a_symbol():
     assert constants(result)["cw"].tolist() == [12]
 
 
-@pytest.mark.parametrize(
-    ("attributes", "want"), [("start=1", [3, 4]), ("start=-2, end=-1", [3]), ("end=9", None)]
-)
+@pytest.mark.parametrize(("attributes", "want"), [("start=1", [3, 4]), ("start=-2, end=-1", [3]), ("end=9", None)])
 def test_part_of_a_shape(attributes, want):
     text = f"(float[N,3,4] x, int64[K] i) => (int64[K] y) {{ s = Shape<{attributes}>(x)\n y = Add(s, i) }}"
     model = parse(text.replace("K", str(len(want) if want else 3)))
@@ -77,9 +75,7 @@ def test_size():
 
 
 def test_a_graph_output_keeps_its_name_behind_an_identity():
-    result = optimized(
-        parse("(float[2] x) => (float[2] y, float[2] z) { y = Relu(x)\n z = Neg(c) }", c=random(2))
-    )
+    result = optimized(parse("(float[2] x) => (float[2] y, float[2] z) { y = Relu(x)\n z = Neg(c) }", c=random(2)))
     assert operators(result) == ["Relu", "Identity"]
     np.testing.assert_array_equal(constants(result)["z_value"], -random(2))
 
@@ -193,14 +189,10 @@ def test_what_cannot_be_computed_stays_for_the_provider_to_report(text):
 def test_strings_are_not_folded():
     model = parse("(int64 i) => (string y) { g = Identity(s)\n y = Gather(g, i) }")
     tensor = ir.StringTensor(np.array([b"a", b"b"], object), name="s")
-    value = ir.Value(
-        name="s", type=ir.TensorType(ir.DataType.STRING), shape=ir.Shape([2]), const_value=tensor
-    )
+    value = ir.Value(name="s", type=ir.TensorType(ir.DataType.STRING), shape=ir.Shape([2]), const_value=tensor)
     graph = ir.to_proto(model).graph
     graph.initializer.append(ir.to_proto(tensor))
-    model = ir.from_proto(
-        onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
-    )
+    model = ir.from_proto(onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)]))
     assert value.name in model.graph.initializers
     assert operators(optimize(model)) == ["Gather"]
 
@@ -243,9 +235,7 @@ def test_folds_to_what_onnxruntime_computes(name):
 
 def test_large_reshaped_weights_are_views():
     w = random(64, 64)
-    model = parse(
-        "(float[2,64] x) => (float[2,64] y) { r = Reshape(w, s)\n y = MatMul(x, r) }", s=np.array([64, 64])
-    )
+    model = parse("(float[2,64] x) => (float[2,64] y) { r = Reshape(w, s)\n y = MatMul(x, r) }", s=np.array([64, 64]))
     value = ir.Value(name="w", shape=ir.Shape(w.shape), type=ir.TensorType(ir.DataType.FLOAT))
     value.const_value = ir.Tensor(w.reshape(-1), name="w")
     old = model.graph.node(0).inputs[0]

@@ -42,9 +42,7 @@ def test_different_expressions_stay(one, two):
 
 
 def test_random_numbers_stay():
-    text = (
-        "(float[2] x) => (float[2] y) { a = RandomNormalLike(x)\n b = RandomNormalLike(x)\n y = Sub(a, b) }"
-    )
+    text = "(float[2] x) => (float[2] y) { a = RandomNormalLike(x)\n b = RandomNormalLike(x)\n y = Sub(a, b) }"
     assert len(operators(optimize(parse(text)))) == 3
 
 
@@ -54,13 +52,9 @@ def test_unknown_domains_stay():
 
 
 def test_outputs_keep_their_names():
-    result = optimized(
-        parse("(float[2] x) => (float[2] y, float[2] z) { y = Relu(x)\n a = Relu(x)\n z = Neg(a) }")
-    )
+    result = optimized(parse("(float[2] x) => (float[2] y, float[2] z) { y = Relu(x)\n a = Relu(x)\n z = Neg(a) }"))
     assert operators(result) == ["Relu", "Neg"]
-    result = optimized(
-        parse("(float[2] x) => (float[2] y, float[2] z) { a = Relu(x)\n y = Relu(x)\n z = Neg(a) }")
-    )
+    result = optimized(parse("(float[2] x) => (float[2] y, float[2] z) { a = Relu(x)\n y = Relu(x)\n z = Neg(a) }"))
     assert operators(result) == ["Relu", "Neg"]
 
 

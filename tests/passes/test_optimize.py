@@ -166,9 +166,7 @@ def with_constants(case, kept):
     proto.CopyFrom(case.model)
     for index, (value, data) in enumerate(zip(case.model.graph.input, case.data_sets[0][0], strict=True)):
         if index < kept:
-            feeds[value.name] = (
-                onnx.numpy_helper.to_array(data) if isinstance(data, onnx.TensorProto) else data
-            )
+            feeds[value.name] = onnx.numpy_helper.to_array(data) if isinstance(data, onnx.TensorProto) else data
         elif isinstance(data, np.ndarray) and data.dtype.kind != "V":
             proto.graph.initializer.append(onnx.numpy_helper.from_array(data, value.name))
             proto.graph.input.remove(value)

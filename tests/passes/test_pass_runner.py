@@ -84,13 +84,9 @@ def test_debug_names_the_pass_that_changed_a_result():
         for node in list(model.graph):
             if node.op_type == "Dropout":
                 anew = ir.node("Neg", [node.inputs[0]])
-                yield Rewrite(
-                    node, "wrong", replace={node.outputs[0]: anew.outputs[0]}, insert=[anew], remove=[node]
-                )
+                yield Rewrite(node, "wrong", replace={node.outputs[0]: anew.outputs[0]}, insert=[anew], remove=[node])
 
-    with pytest.raises(
-        CompileError, match=r"pass test: output 'y' changed; expected a relative L2 difference"
-    ):
+    with pytest.raises(CompileError, match=r"pass test: output 'y' changed; expected a relative L2 difference"):
         run(example(), [a_pass(wrong)], debug=Debug(evaluate))
 
 
@@ -99,9 +95,7 @@ def test_debug_names_the_pass_that_changed_a_type():
         for node in list(model.graph):
             if node.op_type == "Dropout":
                 anew = ir.node("Cast", [node.inputs[0]], {"to": 11})
-                yield Rewrite(
-                    node, "wrong", replace={node.outputs[0]: anew.outputs[0]}, insert=[anew], remove=[node]
-                )
+                yield Rewrite(node, "wrong", replace={node.outputs[0]: anew.outputs[0]}, insert=[anew], remove=[node])
 
     with pytest.raises(CompileError, match=r"expected float32\[1, 4, 4, 4\], got float64\[1, 4, 4, 4\]"):
         run(example(), [a_pass(wrong)], debug=Debug(evaluate))

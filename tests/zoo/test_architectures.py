@@ -102,9 +102,7 @@ def logits(model, count=2, seed=0):
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     (value,) = session.get_inputs()
     shape = [count, *value.shape[1:]]
-    (result,) = session.run(
-        None, {value.name: np.random.default_rng(seed).standard_normal(shape, np.float32)}
-    )
+    (result,) = session.run(None, {value.name: np.random.default_rng(seed).standard_normal(shape, np.float32)})
     return result
 
 
@@ -133,9 +131,7 @@ def test_deep_networks_neither_saturate_nor_vanish(name):
 
 def test_full_width_resnet152_grows_slowly():
     """Width changes the statistics little; depth is what could blow up."""
-    deep, shallow = (
-        logits(build(n, image=32, width=0.25, classes=100), 1).std() for n in ("resnet152", "resnet50")
-    )
+    deep, shallow = (logits(build(n, image=32, width=0.25, classes=100), 1).std() for n in ("resnet152", "resnet50"))
     assert 0.1 < deep / shallow < 10
 
 

