@@ -10,7 +10,7 @@ import numpy as np
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.epilogue import Epilogue
-from sardonyx.compiler.kernels.window import Tile, axis_parameters, tile_at
+from sardonyx.compiler.kernels.window import Pixel, Tile, axis_parameters, pixel_at, tile_from
 from sardonyx.compiler.program import Kernel
 from sardonyx.compiler.target import Target
 
@@ -79,11 +79,13 @@ class ImplicitGemm(Kernel):
             operands = self.epilogue.bases(k, group)
             first = block * k.size("block_tiles")
             tiles = (k.size("m") + (self.rows - 1)) // self.rows
-            with k.loop(k.min(first + k.size("block_tiles"), tiles), start=first) as tile:
-                window = tile_at(k, inputs, tile * self.rows, self.rows, self.spatial)
+            moving = pixel_at(k, inputs, first * self.rows, self.spatial).state()
+            with k.loop(k.min(first + k.size("block_tiles"), tiles), start=first, moving=moving):
+                tile, following = tile_from(k, Pixel.of_state(moving), self.rows)
                 acc = [k.const(0.0, self.dtype, lanes) for _ in range(self.rows * self.vectors)]
-                self._sum(k, window, weights, acc)
-                self._store(k, window, acc, outputs, operands, column)
+                self._sum(k, tile, weights, acc)
+                self._store(k, tile, acc, outputs, operands, column)
+                moving[:] = following.state()
 
     def _sum(self, k: Builder, tile: Tile, weights: Ptr, acc: list[Val]) -> None:
         """Add up all taps. Tiles whose windows lie inside the input need no test of each tap: one of the two loop
@@ -101,11 +103,7 @@ class ImplicitGemm(Kernel):
                 self.vectors,
             )
             return
-        inside = k.const(True, DType.BOOL)
-        for corner in tile.corners:
-            for axis, at in enumerate(corner):
-                reach = (k.size(f"taps{axis}") - 1) * k.size(f"dilation{axis}")
-                inside = inside & at.within(k.max(k.size(f"size{axis}") - reach, 0))
+        inside = tile.inside(k)
         first = k.size("taps0") if self.spatial > 1 else k.size("run_taps")
         self._inside(k, tile, weights, acc, 0, k.index(0), k.pick(inside, first, 0))
         self._border(k, tile, weights, acc, 0, tile.origins, [], k.pick(inside, 0, k.size("taps0")))
@@ -148,16 +146,17 @@ class ImplicitGemm(Kernel):
             rows = [k.pick_pointer(ok, row, zeros) for ok, row in zip(inside, rows, strict=True)]
             accumulate(k, rows, k.index(0), k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
             return
+        corners = tile.corner(k, axis)
         with k.loop(turns, carry=acc) as tap:
             reach = tap * k.size(f"dilation{axis}")
-            here = [(corner[axis] + reach).within(k.size(f"size{axis}")) for corner in tile.corners]
+            here = [(corner + reach).within(k.size(f"size{axis}")) for corner in corners]
             both = [a & b for a, b in zip(inside, here, strict=True)] if inside else here
             moved = [row + reach * k.size(f"x{axis}") for row in rows]
             turns = k.size(f"taps{min(axis + 1, self.spatial - 1)}")
             self._border(k, tile, weights + tap * self._span(k, axis), acc, axis + 1, moved, both, turns)
 
     def _store(
-        self, k: Builder, window: Tile, acc: list[Val], outputs: Ptr, operands: Sequence[Ptr], column: Int
+        self, k: Builder, tile: Tile, acc: list[Val], outputs: Ptr, operands: Sequence[Ptr], column: Int
     ) -> None:
         lanes = k.target.lanes(self.dtype)
         left = k.size("n") - column
@@ -165,12 +164,12 @@ class ImplicitGemm(Kernel):
         def write(masked: bool) -> None:
             masks = [k.first_lanes(left - v * lanes, lanes) if masked else None for v in range(self.vectors)]
             results = []
-            for r, row in enumerate(window.rows):
+            for r, pixel in enumerate(tile.pixels):
                 for v, mask in enumerate(masks):
                     at = column + v * lanes
-                    results.append(self.epilogue.apply(k, acc[r * self.vectors + v], operands, row, at, mask))
-            for r, row in enumerate(window.rows):
-                base = outputs + row * k.size("y_row")
+                    results.append(self.epilogue.apply(k, acc[r * self.vectors + v], operands, pixel.index, at, mask))
+            for r, pixel in enumerate(tile.pixels):
+                base = outputs + pixel.index * k.size("y_row")
                 for v, mask in enumerate(masks):
                     k.store(results[r * self.vectors + v], base + v * lanes, mask)
 
