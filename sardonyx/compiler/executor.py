@@ -2,26 +2,30 @@
 
 Emitted once for a target. All memory is 64-bit words whose places the constants below name.
 
-A *step* is STEP_WORDS words: the kernel's address, its argument block, the size of its domain, the chunk. A *job*
-is what runs of one frame need: the step table, scratch memory, and for each step, on a cache line of its own, a
-ticket (the run's number and the next item to take) and the count of items done. The *pool* is where workers wait
-for jobs: they spin for a while, then sleep on a futex.
+A *step* is STEP_WORDS words: the kernel's address, its argument block, the size of its domain, the chunk, and into
+how many parts the domain is cut. A *job* is what runs of one frame need: the step table, scratch memory, and for each
+step a line with the number of the run it waits for and the items done, and a ticket for each part, on a line of its
+own: the run's number and the next item to take. The *pool* is where workers wait for jobs: they spin for a while,
+then sleep on a futex.
 
     walk(job, run, thread):
         for step in job.steps:
-            while step.ticket is (run, begin) with begin < domain:
-                if compare_and_swap(step.ticket, (run, begin), (run, end)):
-                    kernel(arguments, begin, end);  step.done += end - begin
-                    if step.done == domain:  step.done = 0;  step.ticket = (run + 1, 0)
-            wait until step.ticket is no longer of this run
+            for part in step.parts, the thread's own first:
+                while part.ticket is of run with begin < part.end, or older (then begin = part.begin):
+                    if compare_and_swap(part.ticket, (run, begin + chunk)):
+                        kernel(arguments, begin, end);  step.done += end - begin
+                        if step.done == domain:  step.done = 0;  step.run = run + 1
+            wait until step.run != run
 
-A step is over when its items are done, not when its threads have met: a worker that the system has put aside holds
-nobody up unless it has taken a chunk, and one that comes late finds tickets of the next run and walks through.
-Nothing is shared between a late worker and the data of a run that is over.
+Threads keep to their own part of each domain, so what one has written is mostly what it reads next, and help out
+with the others' when they are through. A step is over when its items are done, not when its threads have met: a
+worker that the system has put aside holds nobody up unless it has taken a chunk, and one that comes late finds
+tickets of the next run and walks through. Nothing is shared between a late worker and the data of a run that is over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,11 +37,12 @@ from sardonyx.compiler.target import Target
 
 LINE = 8
 """Words in a cache line."""
-STEP_WORDS = 4
-JOB_STEPS, JOB_TABLE, JOB_SCRATCH, JOB_SCRATCH_STRIDE, JOB_CLOCK, JOB_TICKETS, JOB_RUN = range(7)
+STEP_WORDS = 8
+STEP_KERNEL, STEP_ARGUMENTS, STEP_DOMAIN, STEP_CHUNK, STEP_PARTS = range(5)
+JOB_STEPS, JOB_TABLE, JOB_SCRATCH, JOB_SCRATCH_STRIDE, JOB_CLOCK, JOB_TICKETS, JOB_TICKET_STRIDE, JOB_RUN = range(8)
 JOB_WORDS = LINE
-TICKET, DONE = 0, 1
-"""Words of a step's line among the tickets."""
+EXPECTED_RUN, DONE = 0, 1
+"""Words of a step's first line; the tickets of its parts follow, a line each."""
 RUN_SHIFT = 32
 """A ticket is the run's number shifted by this, plus the next item."""
 POOL_EPOCH, POOL_JOB, POOL_SPIN, POOL_SLEEPERS, POOL_ACTIVE, POOL_WORDS = (
@@ -52,7 +57,8 @@ EXIT_JOB = 0
 """A job address of 0 tells the workers to return."""
 
 _SYSCALL_FUTEX = {"x86_64": 202, "aarch64": 98}
-_SPINS_BEFORE_YIELD = 512
+_SPINS_BEFORE_PAUSE = 64
+_SPINS_BEFORE_YIELD = 1 << 14
 _CLOCK_MONOTONIC = 1
 _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 128, 129
 
@@ -122,12 +128,17 @@ class _Emitter:
         return known or ir.Function(self.module, ir.FunctionType(self.void, operands), name)
 
     def relax(self, b: ir.IRBuilder, turns: ir.Value) -> None:
-        """A turn of a waiting loop: a pause, and now and then the core for other threads."""
-        self.pause(b)
-        mask = ir.Constant(I64, _SPINS_BEFORE_YIELD - 1)
-        due = b.icmp_signed("==", b.and_(turns, mask), mask)
-        with b.if_then(due, likely=False):
-            b.call(self.sched_yield, [])
+        """A turn of a waiting loop: now and then a pause, more seldom the core for other threads.
+
+        Pauses in quick succession make a hypervisor stop the virtual processor, for longer than most steps take.
+        """
+        self._every(b, turns, _SPINS_BEFORE_PAUSE, lambda: self.pause(b))
+        self._every(b, turns, _SPINS_BEFORE_YIELD, lambda: b.call(self.sched_yield, []))
+
+    def _every(self, b: ir.IRBuilder, turns: ir.Value, period: int, act: Callable[[], object]) -> None:
+        mask = ir.Constant(I64, period - 1)
+        with b.if_then(b.icmp_signed("==", b.and_(turns, mask), mask), likely=False):
+            act()
 
     def futex(self, b: ir.IRBuilder, operation: int, pool: ir.Value, value: ir.Value) -> None:
         number = ir.Constant(I64, _SYSCALL_FUTEX[self.architecture])
@@ -140,7 +151,7 @@ class _Emitter:
         job, run, thread = self.walk.args
         b = self.start(self.walk)
         count, table = self.load(b, job, JOB_STEPS), self.load(b, job, JOB_TABLE, POINTER)
-        tickets = self.load(b, job, JOB_TICKETS, POINTER)
+        tickets, stride = self.load(b, job, JOB_TICKETS, POINTER), self.load(b, job, JOB_TICKET_STRIDE)
         offset = b.mul(thread, self.load(b, job, JOB_SCRATCH_STRIDE))
         scratch = b.gep(self.load(b, job, JOB_SCRATCH, POINTER), [offset], source_etype=ir.IntType(8))
         clock = self.load(b, job, JOB_CLOCK, POINTER)
@@ -152,8 +163,8 @@ class _Emitter:
         index = b.phi(I64)
         index.add_incoming(zero, entry)
         row = self.word(b, table, b.mul(index, ir.Constant(I64, STEP_WORDS)))
-        line = self.word(b, tickets, b.mul(index, ir.Constant(I64, LINE)))
-        self._step(b, row, line, run, scratch)
+        line = self.word(b, tickets, b.mul(index, stride))
+        self._step(b, row, line, run, thread, scratch)
         following = b.add(index, one)
         self._stamp(b, clock, thread, following)
         index.add_incoming(following, b.block)
@@ -161,46 +172,81 @@ class _Emitter:
         b.position_at_end(done)
         b.ret_void()
 
-    def _step(self, b: ir.IRBuilder, row: ir.Value, line: ir.Value, run: ir.Value, scratch: ir.Value) -> None:
-        """Take chunks while there are any, then wait until the ticket is of the next run."""
-        kernel, arguments = self.load(b, row, 0), self.load(b, row, 1, POINTER)
-        domain, chunk = self.load(b, row, 2), self.load(b, row, 3)
+    def _step(
+        self, b: ir.IRBuilder, row: ir.Value, line: ir.Value, run: ir.Value, thread: ir.Value, scratch: ir.Value
+    ) -> None:
+        """Take chunks of all parts, the thread's own first, then wait until the step is over."""
+        domain, parts = self.load(b, row, STEP_DOMAIN), self.load(b, row, STEP_PARTS)
+        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+        own = b.urem(thread, parts)
+        entry, part_head, part_done, wait, again, over = (
+            b.block,
+            *(b.append_basic_block(n) for n in ("part", "exhausted", "wait", "again", "over")),
+        )
+        b.branch(part_head)
+        b.position_at_end(part_head)
+        count = b.phi(I64)
+        count.add_incoming(zero, entry)
+        part = b.urem(b.add(own, count), parts)
+        low = b.udiv(b.mul(domain, part), parts)
+        high = b.udiv(b.mul(domain, b.add(part, one)), parts)
+        ticket = self.word(b, line, b.mul(b.add(part, one), ir.Constant(I64, LINE)))
+        self._chunks(b, row, line, ticket, run, (low, high), scratch, part_done, over)
+        b.position_at_end(part_done)
+        following = b.add(count, one)
+        count.add_incoming(following, part_done)
+        b.cbranch(b.icmp_signed("<", following, parts), part_head, wait)
+        b.position_at_end(wait)
+        turns = b.phi(I64)
+        turns.add_incoming(zero, part_done)
+        b.cbranch(b.icmp_signed("==", self.acquire(b, line, EXPECTED_RUN), run), again, over)
+        b.position_at_end(again)
+        self.relax(b, turns)
+        turns.add_incoming(b.add(turns, one), b.block)
+        b.branch(wait)
+        b.position_at_end(over)
+
+    def _chunks(
+        self,
+        b: ir.IRBuilder,
+        row: ir.Value,
+        line: ir.Value,
+        ticket: ir.Value,
+        run: ir.Value,
+        bounds: tuple[ir.Value, ir.Value],
+        scratch: ir.Value,
+        exhausted: ir.Block,
+        over: ir.Block,
+    ) -> None:
+        """Take chunks of one part until it is exhausted, or over when the last item of the step is done."""
+        low, high = bounds
+        kernel, arguments = self.load(b, row, STEP_KERNEL), self.load(b, row, STEP_ARGUMENTS, POINTER)
+        domain, chunk = self.load(b, row, STEP_DOMAIN), self.load(b, row, STEP_CHUNK)
         shift, zero, one = ir.Constant(I64, RUN_SHIFT), ir.Constant(I64, 0), ir.Constant(I64, 1)
         tag = b.shl(run, shift)
-        look, ours, take, work, last, wait, over = (
-            b.append_basic_block(n) for n in ("look", "ours", "take", "work", "last", "wait", "over")
-        )
-        before = b.block
+        look, current, take, work, last = (b.append_basic_block(n) for n in ("look", "current", "take", "work", "last"))
         b.branch(look)
         b.position_at_end(look)
-        turns = b.phi(I64)
-        turns.add_incoming(zero, before)
-        ticket = self.acquire(b, line, TICKET)
-        b.cbranch(b.icmp_signed("==", b.lshr(ticket, shift), run), ours, over)
-        b.position_at_end(ours)
-        begin = b.sub(ticket, tag)
-        b.cbranch(b.icmp_signed("<", begin, domain), take, wait)
+        seen = self.acquire(b, ticket, 0)
+        its_run = b.lshr(seen, shift)
+        b.cbranch(b.icmp_signed(">", its_run, run), over, current)
+        b.position_at_end(current)
+        begin = b.select(b.icmp_signed("==", its_run, run), b.sub(seen, tag), low)
+        b.cbranch(b.icmp_signed("<", begin, high), take, exhausted)
         b.position_at_end(take)
         stop = b.add(begin, chunk)
-        end = b.select(b.icmp_signed("<", stop, domain), stop, domain)
-        swapped = b.cmpxchg(self.word(b, line, TICKET), ticket, b.add(tag, end), "seq_cst", "seq_cst")
-        turns.add_incoming(zero, b.block)
+        end = b.select(b.icmp_signed("<", stop, high), stop, high)
+        swapped = b.cmpxchg(ticket, seen, b.add(tag, end), "seq_cst", "seq_cst")
         b.cbranch(b.extract_value(swapped, 1), work, look)
         b.position_at_end(work)
         b.call(b.inttoptr(kernel, KERNEL_TYPE.as_pointer()), [arguments, begin, end, scratch])
         items = b.sub(end, begin)
         total = b.add(self.add(b, line, DONE, items), items)
-        turns.add_incoming(zero, b.block)
         b.cbranch(b.icmp_signed("==", total, domain), last, look)
         b.position_at_end(last)
         b.store(zero, self.word(b, line, DONE), align=8)
-        self.release(b, b.shl(b.add(run, one), shift), line, TICKET)
+        self.release(b, b.add(run, one), line, EXPECTED_RUN)
         b.branch(over)
-        b.position_at_end(wait)
-        self.relax(b, turns)
-        turns.add_incoming(b.add(turns, one), b.block)
-        b.branch(look)
-        b.position_at_end(over)
 
     def _stamp(self, b: ir.IRBuilder, clock: ir.Value, thread: ir.Value, index: ir.Value) -> None:
         """Thread 0 notes the time, if the job has a clock: seconds and nanoseconds, two words an entry."""
@@ -229,15 +275,14 @@ class _Emitter:
         b.position_at_end(spin)
         turns = b.phi(I64)
         turns.add_incoming(zero, wait)
-        self.pause(b)
+        self._every(b, turns, _SPINS_BEFORE_PAUSE, lambda: self.pause(b))
         epoch = self.acquire(b, pool, POOL_EPOCH)
         following = b.add(turns, one)
-        turns.add_incoming(following, spin)
         again = b.append_basic_block("again")
         b.cbranch(b.icmp_signed("!=", epoch, seen), found, again)
         b.position_at_end(again)
         b.cbranch(b.icmp_signed("<", following, budget), spin, sleep)
-        turns.incomings[-1] = (following, again)
+        turns.add_incoming(following, again)
         b.position_at_end(sleep)
         self.add(b, pool, POOL_SLEEPERS, one)
         self.futex(b, _FUTEX_WAIT_PRIVATE, pool, seen)

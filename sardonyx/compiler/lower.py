@@ -40,6 +40,7 @@ Rule = Callable[["Lowering", "ir.Node"], None]
 
 _ELEMENTS_PER_CHUNK = 4096
 """Elementwise work a thread takes at once: long beside an atomic addition, short beside a step."""
+_CHUNKS_PER_THREAD = 6
 _FLAT_ROW = 1024
 """Elements of a row into which a flat tensor is cut."""
 
@@ -230,13 +231,13 @@ class Lowering:
     ) -> None:
         """Run a kernel over `domain` items; `cost` is an item's work in floating-point operations or elements.
 
-        The chunk is cut so that each thread gets several, and none is too short to be worth taking.
+        Each thread's part is cut into a few chunks for others to help with, none too short to be worth taking.
         """
         if domain == 0:
             return
-        fair = -(-domain // (8 * self.threads)) if self.threads > 1 else domain
+        fair = -(-domain // (_CHUNKS_PER_THREAD * self.threads)) if self.threads > 1 else domain
         worth = int(_ELEMENTS_PER_CHUNK / cost) if cost else 1
-        chunk = max(1, min(max(fair, worth), -(-domain // self.threads)))
+        chunk = max(1, min(max(fair, worth), domain))
         self._program.step(kernel, arguments, writes=writes, domain=domain, chunk=chunk, scratch=scratch, label=label)
 
     def elementwise(self, expr: Expr, operands: Sequence[View], target: View, label: str) -> None:

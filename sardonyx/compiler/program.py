@@ -18,6 +18,10 @@ from sardonyx.compiler.dtypes import DType
 from sardonyx.errors import CompileError
 
 
+MAX_DOMAIN = (1 << 32) - 1
+"""Items of a step's domain; tickets count them in 32 bits."""
+
+
 class BufferKind(Enum):
     """Where a buffer's memory comes from."""
 
@@ -183,8 +187,8 @@ class Program:
             parameters = step.kernel.parameters()
             if len(parameters) != len(step.arguments):
                 raise CompileError("wrong number of arguments", where=step.label)
-            if step.domain < 1 or step.chunk < 1:
-                raise CompileError(f"empty domain {step.domain}/{step.chunk}", where=step.label)
+            if not (1 <= step.domain <= MAX_DOMAIN and step.chunk >= 1):
+                raise CompileError(f"empty or too large domain {step.domain}/{step.chunk}", where=step.label)
             for slot, (parameter, argument) in enumerate(zip(parameters, step.arguments, strict=True)):
                 _verify_argument(step, slot, parameter, argument, written)
             written |= {step.arguments[slot].buffer.index for slot in step.writes}  # type: ignore[union-attr]

@@ -56,15 +56,17 @@ class Frame:
         self._scratch = words(stride * pool.threads // 8 + 1)
         self._blocks = words(sum(len(step.arguments) for step in program.steps) or 1)
         self._table = words(len(program.steps) * native.STEP_WORDS or 1)
-        self._tickets = words(len(program.steps) * native.LINE or 1)
+        ticket_stride = native.LINE * (1 + pool.threads)
+        self._tickets = words(len(program.steps) * ticket_stride or 1)
         self._clock = np.zeros((len(program.steps) + 1, 2), np.int64) if profile else None
         self._patches: dict[int, list[Patch]] = {}
         at = 0
         for index, step in enumerate(program.steps):
             row = self._table[index * native.STEP_WORDS :]
-            row[:4] = (addresses[step.kernel], address_of(self._blocks) + 8 * at, step.domain, step.chunk)
+            parts = min(pool.threads, -(-step.domain // step.chunk))
+            row[:5] = (addresses[step.kernel], address_of(self._blocks) + 8 * at, step.domain, step.chunk, parts)
             at = self._fill(step, at, bases)
-        self._tickets[native.TICKET :: native.LINE] = 1 << native.RUN_SHIFT  # the first run is number 1
+        self._tickets[native.EXPECTED_RUN :: ticket_stride] = 1  # the first run's number
         self._job = words(native.JOB_WORDS)
         self._job[native.JOB_STEPS] = len(program.steps)
         self._job[native.JOB_TABLE] = address_of(self._table)
@@ -72,6 +74,7 @@ class Frame:
         self._job[native.JOB_SCRATCH_STRIDE] = stride
         self._job[native.JOB_CLOCK] = address_of(self._clock) if self._clock is not None else 0
         self._job[native.JOB_TICKETS] = address_of(self._tickets)
+        self._job[native.JOB_TICKET_STRIDE] = ticket_stride
         self._address = address_of(self._job)
         shared = any(step.domain > step.chunk for step in program.steps)
         self._execute = pool.run if shared else pool.solo

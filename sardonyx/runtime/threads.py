@@ -12,7 +12,7 @@ import numpy as np
 from sardonyx.compiler import executor as native
 from sardonyx.compiler.target import Target
 
-_SPINS_PER_MICROSECOND = 20
+_SPINS_PER_MICROSECOND = 500
 _SUBMIT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 _SOLO = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

@@ -99,5 +99,5 @@ def test_verify_finds_broken_steps() -> None:
     with pytest.raises(CompileError, match="never written"):
         dataclasses.replace(program, steps=()).verify()
     empty = dataclasses.replace(step, domain=0)
-    with pytest.raises(CompileError, match="empty domain"):
+    with pytest.raises(CompileError, match="empty or too large domain"):
         dataclasses.replace(program, steps=(empty,)).verify()

@@ -53,7 +53,28 @@ def node(op: str, inputs: str, outputs: str = "y", **attributes: Any) -> onnx.No
 
 
 def _elementwise() -> Iterator[Case]:
-    for op in ["Abs", "Ceil", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "LeakyRelu", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Tanh", "Gelu"]:
+    for op in [
+        "Abs",
+        "Ceil",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Neg",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+        "Gelu",
+    ]:
         yield Case(op, [node(op, "x")], {"x": floats(3, 41, scale=4)})
     for op in ("Sqrt", "Log"):
         yield Case(op, [node(op, "x")], {"x": np.abs(floats(3, 41)) + np.float32(1e-3)})
