@@ -17,7 +17,6 @@ from sardonyx.compiler.builder import Builder, Parameter
 from sardonyx.compiler.dtypes import DType
 from sardonyx.errors import CompileError
 
-
 MAX_DOMAIN = (1 << 32) - 1
 """Items of a step's domain; tickets count them in 32 bits."""
 

@@ -177,6 +177,12 @@ def softplus(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     return e.op("add", e.op("relu", x[0]), e.op("log", e.op("add", e.const(1.0, e.dtype(x[0])), tail)))
 
 
+@elementwise("Mish", dtypes=FLOATS)
+def mish(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """x * tanh(softplus(x)) (arXiv:1908.08681)."""
+    return e.op("mul", x[0], e.op("tanh", softplus(e, node, x)))
+
+
 @elementwise("Gelu", dtypes=FLOATS)
 def gelu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     """x * Phi(x), exact or by its tanh approximation (arXiv:1606.08415)."""

@@ -63,6 +63,7 @@ def _elementwise() -> Iterator[Case]:
         "HardSigmoid",
         "HardSwish",
         "LeakyRelu",
+        "Mish",
         "Neg",
         "Reciprocal",
         "Relu",
