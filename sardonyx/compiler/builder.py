@@ -368,6 +368,10 @@ class Builder:
             loaded = self.ir.icmp_unsigned("!=", loaded, ir.Constant(kind, None))
         return Val(self, loaded, dtype, lanes)
 
+    def load_index(self, address: Ptr) -> Int:
+        """One 64-bit integer from memory, to count or address with."""
+        return Int(self, self.load(address).ir)
+
     def store(self, value: Val, address: Ptr, mask: Val | None = None) -> None:
         """Write consecutive elements, those the mask selects."""
         stored, kind = value.ir, memory_type(value.dtype, value.lanes)

@@ -12,9 +12,9 @@ then sleep on a futex.
         for step in job.steps:
             for part in step.parts, the thread's own first:
                 while part.ticket is of run with begin < part.end, or older (then begin = part.begin):
-                    if compare_and_swap(part.ticket, (run, begin + chunk)):
-                        kernel(arguments, begin, end);  step.done += end - begin
-                        if step.done == domain:  step.done = 0;  step.run = run + 1
+                    if compare_and_swap(part.ticket, (run, begin + chunk)):  kernel(arguments, begin, end)
+                step.done += items this thread did of the part
+                if step.done == domain:  step.done = 0;  step.run = run + 1
             wait until step.run != run
 
 Threads keep to their own part of each domain, so what one has written is mostly what it reads next, and help out
@@ -224,25 +224,35 @@ class _Emitter:
         domain, chunk = self.load(b, row, STEP_DOMAIN), self.load(b, row, STEP_CHUNK)
         shift, zero, one = ir.Constant(I64, RUN_SHIFT), ir.Constant(I64, 0), ir.Constant(I64, 1)
         tag = b.shl(run, shift)
-        look, current, take, work, last = (b.append_basic_block(n) for n in ("look", "current", "take", "work", "last"))
+        look, current, take, work, through, count, last = (
+            b.append_basic_block(n) for n in ("look", "current", "take", "work", "through", "count", "last")
+        )
+        before = b.block
         b.branch(look)
         b.position_at_end(look)
+        mine = b.phi(I64)  # items this thread has done here; told once, since telling costs as much as a small chunk
+        mine.add_incoming(zero, before)
         seen = self.acquire(b, ticket, 0)
         its_run = b.lshr(seen, shift)
         b.cbranch(b.icmp_signed(">", its_run, run), over, current)
         b.position_at_end(current)
         begin = b.select(b.icmp_signed("==", its_run, run), b.sub(seen, tag), low)
-        b.cbranch(b.icmp_signed("<", begin, high), take, exhausted)
+        b.cbranch(b.icmp_signed("<", begin, high), take, through)
         b.position_at_end(take)
         stop = b.add(begin, chunk)
         end = b.select(b.icmp_signed("<", stop, high), stop, high)
         swapped = b.cmpxchg(ticket, seen, b.add(tag, end), "seq_cst", "seq_cst")
+        mine.add_incoming(mine, b.block)
         b.cbranch(b.extract_value(swapped, 1), work, look)
         b.position_at_end(work)
         b.call(b.inttoptr(kernel, KERNEL_TYPE.as_pointer()), [arguments, begin, end, scratch])
-        items = b.sub(end, begin)
-        total = b.add(self.add(b, line, DONE, items), items)
-        b.cbranch(b.icmp_signed("==", total, domain), last, look)
+        mine.add_incoming(b.add(mine, b.sub(end, begin)), b.block)
+        b.branch(look)
+        b.position_at_end(through)
+        b.cbranch(b.icmp_signed("==", mine, zero), exhausted, count)
+        b.position_at_end(count)
+        total = b.add(self.add(b, line, DONE, mine), mine)
+        b.cbranch(b.icmp_signed("==", total, domain), last, exhausted)
         b.position_at_end(last)
         b.store(zero, self.word(b, line, DONE), align=8)
         self.release(b, b.add(run, one), line, EXPECTED_RUN)

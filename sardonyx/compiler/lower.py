@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Array = np.ndarray[Any, Any]
+Shared = TypeVar("Shared")
 Rule = Callable[["Lowering", "ir.Node"], None]
 
 _ELEMENTS_PER_CHUNK = 4096
@@ -110,6 +111,7 @@ class Lowering:
             view=self.view,
         )
         self._inputs = [self._input(value, size) for value, size in zip(graph.inputs, dims, strict=True)]
+        self._shared: dict[Hashable, Any] = {}
         self._zeros: Array = np.zeros(0, np.float32)
 
     def _input(self, value: ir.Value, dims: tuple[int, ...]) -> View:
@@ -165,6 +167,13 @@ class Lowering:
         if self._zeros.size < count or self._zeros.dtype != dtype.numpy:
             self._zeros = np.zeros(max(count, 1024), dtype.numpy)
         return self._program.constant(self._zeros, "zeros")
+
+    def once(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
+        """What several steps of this program can share, made for the first of them."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: Shared = self._shared[key]
+        return found
 
     def define(self, value: ir.Value, operand: Operand) -> None:
         """Say what a node's output is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from sardonyx.compiler.fuse import Fusion
     from sardonyx.compiler.lower import Lowering
+
+
+_UNROLLED = 24
+"""Elements of the longest run that is unrolled."""
 
 
 def _rank(node: ir.Node) -> str | None:
@@ -88,10 +93,14 @@ def _implicit_gemm(
     blocks = -(-tiles // block)
     epilogue, operands = epilogue_of(fusion)
     pixel = uniform_stride((x.dims[0], *x.dims[2:]), (x.strides[0], *x.strides[2:]))
-    pointwise = shape.is_pointwise and pixel is not None
-    geometry = {} if pointwise else shape.arguments(x) | _run(x, shape, depth, channel)
+    if shape.is_pointwise and pixel is not None:
+        spatial, unrolled, geometry = 0, 0, arguments(x_row=pixel)
+    else:
+        run = _Run.of(x, shape, depth, channel)
+        unrolled = run.length if channel == 1 and run.length <= _UNROLLED else 0
+        geometry = _geometry(ctx, x, shape, rows) | arguments(run=run.length, run_taps=run.count)
     ctx.step(
-        ImplicitGemm(rows, vectors, 0 if pointwise else spatial, x.dtype, epilogue),
+        ImplicitGemm(rows, vectors, spatial, x.dtype, epilogue, unrolled),
         arguments(
             x=x,
             w=packed,
@@ -102,7 +111,6 @@ def _implicit_gemm(
             zeros=ctx.zeros((depth - 1) * abs(channel) + 1, x.dtype),
             x_channel=channel,
             x_group=depth * channel,
-            x_row=pixel if pointwise and pixel is not None else x.strides[0],
             w_panel=taps * depth * width,
             w_group=panels * taps * depth * width,
             y_row=y.dims[1],
@@ -119,13 +127,32 @@ def _implicit_gemm(
     )
 
 
-def _run(x: View, shape: Windows, depth: int, channel: int) -> dict[str, View | int]:
-    """The longest run of taps and channels that is contiguous in a window and in the weights, and how many there are.
+def _geometry(ctx: Lowering, x: View, shape: Windows, rows: int) -> dict[str, View | int]:
+    """The axes and the window tables, which layers of one shape share."""
+    key = ("windows", shape, x.dims[0], x.strides, rows)
+    tables = ctx.once(key, lambda: shape.tables(x, rows))
+    return shape.arguments(x) | arguments(
+        origins=ctx.constant(tables.origins, "origins of windows"),
+        corners=ctx.constant(tables.corners, "corners of windows"),
+        inside=ctx.constant(tables.inside, "tiles inside"),
+        corner_axis=tables.origins.size,
+    )
 
-    The taps of the last axis join the channels when a pixel holds no others.
+
+@dataclass(frozen=True)
+class _Run:
+    """Elements of a window that are contiguous in the input and in the weights, and how many such runs the last axis
+    has: all its taps with their channels in one run when a pixel holds no others, else a run a tap.
     """
-    joined = shape.dilation[-1] == 1 and x.strides[-1] == depth * channel
-    return arguments(run=shape.taps[-1] * depth if joined else depth, run_taps=1 if joined else shape.taps[-1])
+
+    length: int
+    count: int
+
+    @classmethod
+    def of(cls, x: View, shape: Windows, depth: int, channel: int) -> _Run:
+        taps = shape.taps[-1]
+        joined = shape.dilation[-1] == 1 and x.strides[-1] == depth * channel
+        return cls(taps * depth, 1) if joined else cls(depth, taps)
 
 
 def _tap_stride(w: View) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from sardonyx.compiler.kernels.window import WindowTables
 from sardonyx.compiler.lower import arguments
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.table import ints
@@ -50,6 +51,16 @@ class Windows:
                 f"x{axis}": x.strides[2 + axis],
             }
         return values
+
+    def tables(self, x: View, rows: int) -> WindowTables:
+        """The window tables of `kernels.window`, for tiles of `rows` pixels of an input [N, C, spatial...]."""
+        axes = tuple(
+            {"size": size, "out": out, "taps": taps, "stride": stride, "dilation": dilation, "pad": pad}
+            for size, out, taps, stride, dilation, pad in zip(
+                self.size, self.out, self.taps, self.stride, self.dilation, self.before, strict=True
+            )
+        )
+        return WindowTables.of(x.dims[0], (x.strides[0], *x.strides[2:]), axes, rows)
 
     def sweep(self, x: View) -> dict[str, View | int]:
         """The kernel arguments of `kernels.sweep.sweep_parameters` but for the result's stride."""

@@ -10,7 +10,7 @@ import numpy as np
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.epilogue import Epilogue
-from sardonyx.compiler.kernels.window import Pixel, Tile, axis_parameters, pixel_at, tile_from
+from sardonyx.compiler.kernels.window import TABLES, Tile, axis_parameters, tile_at
 from sardonyx.compiler.program import Kernel
 from sardonyx.compiler.target import Target
 
@@ -19,7 +19,6 @@ _SIZES: tuple[str, ...] = (
     "n",
     "channels",
     "x_channel",
-    "x_row",
     "x_group",
     "w_panel",
     "w_group",
@@ -44,6 +43,8 @@ class ImplicitGemm(Kernel):
 
     The channel stride of the input is an argument, so channels-first inputs are read where they are. Rows past
     the last one repeat it, which is harmless since a tile loads all its operands before it stores.
+    Short runs of contiguous elements (`run` of them, when not 0) are unrolled: in first layers, with few channels, a
+    loop over them would cost more than its body.
     After XNNPACK's indirect convolution (Dukhan, arXiv:1907.02129), with the indirection computed in registers.
     """
 
@@ -52,6 +53,7 @@ class ImplicitGemm(Kernel):
     spatial: int
     dtype: DType
     epilogue: Epilogue
+    run: int = 0
 
     def parameters(self) -> tuple[Parameter, ...]:
         """x, w, y and zeros (`channels * channel_stride` of them), strides and counts, then each spatial axis.
@@ -61,7 +63,11 @@ class ImplicitGemm(Kernel):
         """
         slots = [Parameter(name, self.dtype) for name in ("x", "w", "zeros")]
         slots.append(Parameter("y", self.epilogue.expr.dtype))
-        slots += [Parameter(name) for name in (*_SIZES, *(("run", "run_taps") if self.spatial else ()))]
+        slots += [Parameter(name) for name in _SIZES]
+        if self.spatial:
+            slots += [*TABLES, *(Parameter(name) for name in ("corner_axis", "run", "run_taps"))]
+        else:
+            slots.append(Parameter("x_row"))
         return (*slots, *axis_parameters(self.spatial), *self.epilogue.parameters())
 
     def emit(self, k: Builder) -> None:
@@ -79,15 +85,13 @@ class ImplicitGemm(Kernel):
             operands = self.epilogue.bases(k, group)
             first = block * k.size("block_tiles")
             tiles = (k.size("m") + (self.rows - 1)) // self.rows
-            moving = pixel_at(k, inputs, first * self.rows, self.spatial).state()
-            with k.loop(k.min(first + k.size("block_tiles"), tiles), start=first, moving=moving):
-                tile, following = tile_from(k, Pixel.of_state(moving), self.rows)
+            with k.loop(k.min(first + k.size("block_tiles"), tiles), start=first) as number:
+                tile = tile_at(k, inputs, number * self.rows, self.rows, windows=self.spatial > 0)
                 acc = [k.const(0.0, self.dtype, lanes) for _ in range(self.rows * self.vectors)]
-                self._sum(k, tile, weights, acc)
+                self._sum(k, tile, number, weights, acc)
                 self._store(k, tile, acc, outputs, operands, column)
-                moving[:] = following.state()
 
-    def _sum(self, k: Builder, tile: Tile, weights: Ptr, acc: list[Val]) -> None:
+    def _sum(self, k: Builder, tile: Tile, number: Int, weights: Ptr, acc: list[Val]) -> None:
         """Add up all taps. Tiles whose windows lie inside the input need no test of each tap: one of the two loop
         nests below runs, the other's outermost loop has no turns.
         """
@@ -103,7 +107,8 @@ class ImplicitGemm(Kernel):
                 self.vectors,
             )
             return
-        inside = tile.inside(k)
+        flag = k.load(k.pointer("inside") + number)
+        inside = flag.compare("!=", k.const(0, DType.U8))
         first = k.size("taps0") if self.spatial > 1 else k.size("run_taps")
         self._inside(k, tile, weights, acc, 0, k.index(0), k.pick(inside, first, 0))
         self._border(k, tile, weights, acc, 0, tile.origins, [], k.pick(inside, 0, k.size("taps0")))
@@ -120,7 +125,10 @@ class ImplicitGemm(Kernel):
         the channels are contiguous they are one run.
         """
         if axis == self.spatial:
-            accumulate(k, tile.origins, offset, k.size("x_channel"), weights, k.size("run"), acc, self.vectors)
+            if self.run:
+                accumulate_unrolled(k, tile.origins, offset, weights, self.run, acc, self.vectors)
+            else:
+                accumulate(k, tile.origins, offset, k.size("x_channel"), weights, k.size("run"), acc, self.vectors)
             return
         with k.loop(turns, carry=acc) as tap:
             moved = offset + tap * k.size(f"dilation{axis}") * k.size(f"x{axis}")
@@ -146,8 +154,9 @@ class ImplicitGemm(Kernel):
             rows = [k.pick_pointer(ok, row, zeros) for ok, row in zip(inside, rows, strict=True)]
             accumulate(k, rows, k.index(0), k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
             return
-        corners = tile.corner(k, axis)
+        table = k.pointer("corners") + (k.size("corner_axis") * axis + tile.start)
         with k.loop(turns, carry=acc) as tap:
+            corners = [k.load_index(table + r) for r in range(self.rows)]
             reach = tap * k.size(f"dilation{axis}")
             here = [(corner + reach).within(k.size(f"size{axis}")) for corner in corners]
             both = [a & b for a, b in zip(inside, here, strict=True)] if inside else here
@@ -164,12 +173,12 @@ class ImplicitGemm(Kernel):
         def write(masked: bool) -> None:
             masks = [k.first_lanes(left - v * lanes, lanes) if masked else None for v in range(self.vectors)]
             results = []
-            for r, pixel in enumerate(tile.pixels):
+            for r, row in enumerate(tile.rows):
                 for v, mask in enumerate(masks):
                     at = column + v * lanes
-                    results.append(self.epilogue.apply(k, acc[r * self.vectors + v], operands, pixel.index, at, mask))
-            for r, pixel in enumerate(tile.pixels):
-                base = outputs + pixel.index * k.size("y_row")
+                    results.append(self.epilogue.apply(k, acc[r * self.vectors + v], operands, row, at, mask))
+            for r, row in enumerate(tile.rows):
+                base = outputs + row * k.size("y_row")
                 for v, mask in enumerate(masks):
                     k.store(results[r * self.vectors + v], base + v * lanes, mask)
 
@@ -199,6 +208,20 @@ def accumulate(
             for v, column in enumerate(columns):
                 acc[r * vectors + v] = k.fma(element, column, acc[r * vectors + v])
         moving[:] = [at + stride, weights + vectors * lanes]
+
+
+def accumulate_unrolled(
+    k: Builder, rows: Sequence[Ptr], offset: Int, panel: Ptr, depth: int, acc: list[Val], vectors: int
+) -> None:
+    """The same for a small known depth of contiguous elements, without a loop."""
+    lanes = acc[0].lanes
+    starts = [row + offset for row in rows]
+    for i in range(depth):
+        columns = [k.load(panel + (i * vectors + v) * lanes, lanes) for v in range(vectors)]
+        for r, start in enumerate(starts):
+            element = k.broadcast(k.load(start + i), lanes)
+            for v, column in enumerate(columns):
+                acc[r * vectors + v] = k.fma(element, column, acc[r * vectors + v])
 
 
 def pack_panels(weights: np.ndarray, width: int) -> np.ndarray:
@@ -256,8 +279,8 @@ class PackPanels(Kernel):
         return k.vector(parts)
 
 
-_OTHER_ADDRESSES = 5
-"""General registers the inner loop needs beside one a row: weights, index, counter, bound, stack."""
+_OTHER_ADDRESSES = 8
+"""General registers the loops need beside one a row: weights, index, counter, bounds, stack (measured)."""
 
 
 def tile_for(target: Target, dtype: DType, m: int, n: int) -> tuple[int, int]:
