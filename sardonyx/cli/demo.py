@@ -105,13 +105,16 @@ def _tell(which: Which | None, folder: Path, threads: int | None, *, quiet: bool
         _show_stages(subject, note)
     threads = threads or default_threads()
     names = [name for name, state in available_runners().items() if state.available]
+
+    def answered(outputs: Sequence[Any]) -> None:
+        if not quiet:
+            _show_answer(subject, ranking(subject, _probabilities(outputs)))
+
     with common.spinner("running"):
-        tried = attempt(names, subject.model, subject.inputs, threads)
+        tried = attempt(names, subject.model, subject.inputs, threads, answered=answered)
     if not tried.outputs:
         raise next(iter(tried.errors.values()))
-    probabilities = tuple(float(p) for p in next(iter(tried.outputs.values()))[0].ravel())
-    if not quiet:
-        _show_answer(subject, ranking(subject, probabilities))
+    probabilities = _probabilities(next(iter(tried.outputs.values())))
     with common.spinner("timing") as tell:
         trials = hold_trials(tried, subject.inputs, Plan(rounds=5, seconds=0.5), progress=tell)
     story = Story(
@@ -126,6 +129,10 @@ def _tell(which: Which | None, folder: Path, threads: int | None, *, quiet: bool
     if not quiet:
         _show_trials(story)
     return story
+
+
+def _probabilities(outputs: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(float(p) for p in outputs[0].ravel())
 
 
 def _prepare(which: Which | None, folder: Path) -> tuple[Subject, str]:

@@ -67,14 +67,26 @@ class Attempt:
     errors: dict[str, SardonyxError]
 
 
-def attempt(names: Sequence[str], model: Path, inputs: Inputs, threads: int) -> Attempt:
-    """Load the model in every runtime named and run it once. A failure does not stop the others."""
+def attempt(
+    names: Sequence[str],
+    model: Path,
+    inputs: Inputs,
+    threads: int,
+    *,
+    answered: Callable[[tuple[Array, ...]], None] = lambda _: None,
+) -> Attempt:
+    """Load the model in every runtime named and run it once. A failure does not stop the others.
+
+    `answered` is called with the outputs of the first that runs, as soon as they are there.
+    """
     found = Attempt(tuple(names), {}, {}, {})
     for name in names:
         try:
             run = runner(name).load(model, threads)
             found.outputs[name] = tuple(run(inputs))
             found.runs[name] = run
+            if len(found.runs) == 1:
+                answered(found.outputs[name])
         except SardonyxError as error:
             found.errors[name] = error
     return found

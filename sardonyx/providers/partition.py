@@ -67,7 +67,7 @@ def partition(model: ir.Model, providers: Sequence[Provider]) -> Partition:
     nodes = list(model.graph)
     if not nodes:
         return Partition((), (), whole=False)
-    claims = [dict(provider.claims(model)) for provider in providers]
+    claims = _claims(model, nodes, providers)
     while True:
         home, reasons = _homes(model, nodes, providers, claims)
         order = [list(range(len(nodes)))]
@@ -84,6 +84,14 @@ def partition(model: ir.Model, providers: Sequence[Provider]) -> Partition:
     )
     chosen = tuple(Segment(providers[place], part) for place, part in zip(homes, segments, strict=True))
     return Partition(chosen, placements, whole)
+
+
+def _claims(model: ir.Model, nodes: Sequence[ir.Node], providers: Sequence[Provider]) -> list[dict[ir.Node, Claim]]:
+    """Each provider's answers; when the first claims everything the others are not asked."""
+    first = dict(providers[0].claims(model))
+    if all(first.get(node, _NO_ANSWER).accepted for node in nodes):
+        return [first]
+    return [first, *(dict(provider.claims(model)) for provider in providers[1:])]
 
 
 def _withdraw(
