@@ -90,6 +90,13 @@ CACHE = Knob(
     "where downloads and compiled objects are kept",
 )
 DEBUG = Knob("debug", lambda: False, _flag, "1 or 0", "run the verifier after every pass and every stage")
+MEMORY = Knob(
+    "memory",
+    lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    _count,
+    "a number of bytes",
+    "the most memory one run may need for its results; default: what the machine has",
+)
 PROVIDERS = Knob(
     "providers",
     lambda: ("cpu",),
@@ -112,7 +119,7 @@ THREADS = Knob(
     "threads of a session that does not say (intra_op_num_threads); 0: as many as the machine allows",
 )
 
-KNOBS: dict[str, Knob[Any]] = {knob.name: knob for knob in (CACHE, DEBUG, PROVIDERS, SPIN, THREADS)}
+KNOBS: dict[str, Knob[Any]] = {knob.name: knob for knob in (CACHE, DEBUG, MEMORY, PROVIDERS, SPIN, THREADS)}
 
 
 def codegen_key() -> tuple[tuple[str, str], ...]:

@@ -20,6 +20,7 @@ from sardonyx.compiler.fuse import Fuser, Fusion, Operand, Own, Placement, Scala
 from sardonyx.compiler.kernels.elementwise import BROADCAST, CONTIGUOUS, STRIDED, Elementwise
 from sardonyx.compiler.layout import collapse, dense_like
 from sardonyx.compiler.program import (
+    MAX_DOMAIN,
     Buffer,
     BufferKind,
     Kernel,
@@ -30,7 +31,7 @@ from sardonyx.compiler.program import (
     row_major,
 )
 from sardonyx.compiler.target import Target
-from sardonyx.errors import CompileError
+from sardonyx.errors import CompileError, ExecutionError, SardonyxError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -244,6 +245,8 @@ class Lowering:
         """
         if domain == 0:
             return
+        if domain > MAX_DOMAIN:
+            raise ValueError(f"{domain:,} items of work in one step, more than {MAX_DOMAIN:,}")
         fair = -(-domain // (_CHUNKS_PER_THREAD * self.threads)) if self.threads > 1 else domain
         worth = int(_ELEMENTS_PER_CHUNK / cost) if cost else 1
         chunk = max(1, min(max(fair, worth), domain))
@@ -340,12 +343,19 @@ class Lowering:
                 self.define(value, np.asarray(array))
             return
         rule = self._rules.rule(node)
-        if rule is not None:
-            rule(self, node)
-        elif self._rules.scalar(node) is not None:
-            self.elementwise_group(node)
-        else:
-            raise CompileError(f"no rule for {node.domain or 'ai.onnx'}.{node.op_type}", where=node.name)
+        try:
+            if rule is not None:
+                rule(self, node)
+            elif self._rules.scalar(node) is not None:
+                self.elementwise_group(node)
+            else:
+                raise CompileError(f"no rule for {node.domain or 'ai.onnx'}.{node.op_type}", where=node.name)
+        except (ArithmeticError, LookupError, MemoryError, ValueError) as error:
+            if isinstance(error, SardonyxError):
+                raise
+            shapes = ", ".join(str(list(self.dims(value))) for value in node.inputs if value is not None)
+            where = f"node {node.name or node.outputs[0].name!r} ({node.op_type})"
+            raise ExecutionError(f"does not fit its inputs: {error}", where=where, got=shapes) from error
 
     def _output(self, index: int, value: ir.Value) -> Operand:
         """Where output `index` is at the end; copied to the output's memory when it lies elsewhere."""

@@ -79,9 +79,11 @@ class View:
         return View(self.buffer, self.dtype, dims, strides, self.offset)
 
     def broadcast(self, dims: tuple[int, ...]) -> View:
-        """Stretched to `dims` by ONNX's multidirectional rule; `dims` must be reachable."""
+        """Stretched to `dims` by ONNX's multidirectional rule; ValueError when they cannot be reached."""
         lead = len(dims) - len(self.dims)
         own = (1,) * lead + self.dims
+        if lead < 0 or any(have not in (1, want) for have, want in zip(own, dims, strict=True)):
+            raise ValueError(f"{list(self.dims)} does not broadcast to {list(dims)}")
         steps = (0,) * lead + self.strides
         strides = tuple(0 if d == 1 else s for d, s in zip(own, steps, strict=True))
         return View(self.buffer, self.dtype, dims, strides, self.offset)

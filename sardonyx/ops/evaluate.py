@@ -38,7 +38,7 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
         outputs = ReferenceEvaluator(model).run(None, {name: values[name] for name in names})
     except SardonyxError:
         raise
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise InvalidModelError(f"cannot be computed: {error}", where=f"{node.op_type} {node.name}") from error
     made = iter(outputs)
     return [np.asarray(next(made)) if name else np.zeros(0) for name in proto.output]

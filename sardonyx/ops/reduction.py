@@ -180,7 +180,8 @@ def batch_normalization(ctx: Lowering, node: ir.Node) -> None:
     """x * a + b with a, b per channel from the statistics, computed in float64."""
     x = ctx.view(node.inputs[0])
     scale, bias, mean, variance = (np.asarray(ctx.known(v), np.float64) for v in node.inputs[1:5])
-    factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+    with np.errstate(all="ignore"):  # a negative variance gives NaN, as the operator says
+        factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
     shape = (-1, *(1,) * (len(x.dims) - 2))
     a, b = ((v.astype(x.dtype.numpy)).reshape(shape) for v in (factor, bias - mean * factor))
     prelude = (("mul", ctx.constant(a)), ("add", ctx.constant(b)))

@@ -213,6 +213,8 @@ def pad(ctx: Lowering, node: ir.Node) -> None:
     for index, axis in enumerate(axes):
         before[axis], after[axis] = int(pads[index]), int(pads[len(axes) + index])
     dims = tuple(b + d + a for b, d, a in zip(before, x.dims, after, strict=True))
+    if min(dims, default=0) < 0 or len(pads) != 2 * len(axes):
+        raise ValueError(f"pads {pads.tolist()}")
     y = ctx.result(node.outputs[0], dims, x.dtype, dense_like(dims, x.strides))
     fill = ctx.constant(np.asarray(value, x.dtype.numpy).reshape(()))
     ctx.copy(fill, y, f"{node.name} fill")

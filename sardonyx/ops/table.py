@@ -105,12 +105,22 @@ def ints(node: ir.Node, name: str) -> tuple[int, ...] | None:
 
 
 def axis_of(axis: int, rank: int) -> int:
-    """An axis counted from the front."""
+    """An axis counted from the front; ValueError when there is none such."""
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} of {rank} dimensions")
     return axis + rank if axis < 0 else axis
 
 
 def axes_input(known: list[int] | None, node: ir.Node, rank: int) -> list[int] | None:
-    """Axes given as an input (already read) or, in older opsets, as an attribute; None when not given at all."""
+    """Axes given as an input (already read) or, in older opsets, as an attribute; None when not given at all.
+
+    ValueError when one is not there or named twice.
+    """
     given = ints(node, "axes")
     axes = known if known is not None else given
-    return None if axes is None else sorted(axis_of(int(a), rank) for a in axes)
+    if axes is None:
+        return None
+    found = sorted(axis_of(int(a), rank) for a in axes)
+    if len(set(found)) != len(found):
+        raise ValueError(f"axes {list(axes)} name one twice")
+    return found

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from sardonyx import config
 from sardonyx.compiler.jit import load_kernels
 from sardonyx.compiler.memory import MemoryPlan, plan_memory
-from sardonyx.compiler.program import Kernel, Program
+from sardonyx.compiler.program import BufferKind, Kernel, Program
 from sardonyx.compiler.target import Target
+from sardonyx.errors import ExecutionError
 from sardonyx.runtime.frame import Frame
 from sardonyx.runtime.threads import pool
 
@@ -61,8 +63,10 @@ class NativeExecutable:
             found = self._bindings.get(dims)
             if found is None:
                 program = self._lower(dims)
+                plan = plan_memory(program)
+                _check_memory(program, plan)
                 addresses = load_kernels(program.kernels, self._target)
-                found = self._bindings[dims] = Binding(program, plan_memory(program), addresses)
+                found = self._bindings[dims] = Binding(program, plan, addresses)
                 while len(self._bindings) > _BINDINGS:
                     self._bindings.popitem(last=False)
         return found
@@ -77,6 +81,8 @@ class NativeExecutable:
             frame = self._frame(binding)
         try:
             return frame.run(arrays)
+        except MemoryError as error:
+            raise ExecutionError("not enough memory for the results", got=str(error)) from error
         finally:
             binding.free.append(frame)
             if self._profile:
@@ -93,3 +99,16 @@ class NativeExecutable:
         binding, frame = self._newest
         steps = binding.program.steps
         return [(s.label, s.kernel.name, *t) for s, t in zip(steps, frame.times(), strict=True)]
+
+
+def _check_memory(program: Program, plan: MemoryPlan) -> None:
+    """Refuse a run that could only end with the system running out of memory."""
+    results = sum(buffer.bytes for buffer in program.buffers if buffer.kind is BufferKind.OUTPUT)
+    limit = config.MEMORY.get()
+    if plan.size + results > limit:
+        raise ExecutionError(
+            "a run on inputs of these dims needs too much memory",
+            expected=f"at most {limit:,} bytes",
+            got=f"{plan.size + results:,}",
+            fix=f"take smaller inputs, or raise {config.MEMORY.variable}",
+        )

@@ -29,8 +29,8 @@ class Case:
     weights: Mapping[str, Array] = field(default_factory=dict)
     opset: int = 21
 
-    def model(self) -> onnx.ModelProto:
-        """The model, with inferred types."""
+    def model(self, *, infer: bool = True) -> onnx.ModelProto:
+        """The model, with inferred types unless told otherwise."""
         graph = helper.make_graph(
             self.nodes,
             "case",
@@ -39,7 +39,8 @@ class Case:
             [numpy_helper.from_array(np.asarray(array), name) for name, array in self.weights.items()],
         )
         opsets = [helper.make_opsetid("", self.opset)]
-        return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=10))
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        return onnx.shape_inference.infer_shapes(model) if infer else model
 
 
 def _info(name: str, array: Array) -> onnx.ValueInfoProto:
