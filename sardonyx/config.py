@@ -89,7 +89,9 @@ CACHE = Knob(
     "a folder",
     "where downloads and compiled objects are kept",
 )
-DEBUG = Knob("debug", lambda: False, _flag, "1 or 0", "run the verifier after every pass and every stage")
+DEBUG = Knob(
+    "debug", lambda: False, _flag, "1 or 0", "verify the graph after every pass (programs are always verified)"
+)
 MEMORY = Knob(
     "memory",
     lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

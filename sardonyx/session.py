@@ -305,6 +305,7 @@ def _prepare(model: ir.Model, options: SessionOptions) -> ir.Model:
     from sardonyx.model.shapes import infer_shapes
     from sardonyx.passes.normalize import normalized
     from sardonyx.passes.pipeline import optimize
+    from sardonyx.passes.verify import Debug
 
     if model.functions:
         from onnx_ir.passes.common import InlinePass
@@ -313,7 +314,8 @@ def _prepare(model: ir.Model, options: SessionOptions) -> ir.Model:
     _fix_dimensions(model.graph, options.free_dimension_overrides)
     infer_shapes(model)
     level = _level(options.graph_optimization_level)
-    model = normalized(model) if level == "off" else optimize(model, level=level)
+    debug = Debug() if config.DEBUG.get() else None
+    model = normalized(model) if level == "off" else optimize(model, level=level, debug=debug)
     if options.optimized_model_filepath:
         from sardonyx.model import file
 

@@ -10,7 +10,7 @@ from sardonyx.errors import MissingExtraError
 from sardonyx.measure.trial import REFERENCE
 
 if TYPE_CHECKING:
-    from sardonyx.cli.demo import Story
+    from sardonyx.cli.story import Story
     from sardonyx.measure.trial import Trial
 
 

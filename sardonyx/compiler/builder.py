@@ -6,7 +6,7 @@ loop carries from one turn to the next stands in a Python list that the body ass
 
 Every kernel has the native signature `void kernel(i64* args, i64 begin, i64 end, i8* scratch)`: `args` holds
 addresses and integers in the order of the kernel's parameters, `[begin, end)` is the part of the step's parallel
-domain to compute, and `scratch` is memory of this thread alone.
+domain to compute, and `scratch` is memory of this thread alone, of the size the step asks for.
 """
 
 from __future__ import annotations
@@ -223,7 +223,6 @@ class Builder:
         self.ir = ir.IRBuilder(function.append_basic_block("entry"))
         self._entry = self.ir.block
         self.begin, self.end = Int(self, begin), Int(self, end)
-        self.scratch = scratch
         self._arguments: dict[str, Int | Ptr] = {}
         for slot, parameter in enumerate(parameters):
             self._arguments[parameter.name] = self._argument(block, slot, parameter)
@@ -401,19 +400,6 @@ class Builder:
             else:
                 with self.when(self.index(lane) < count):
                     self.store(element, address + self.index(lane) * stride)
-
-    def workspace(self, dtype: DType) -> Ptr:
-        """This thread's scratch memory, of the size the step asked for."""
-        return Ptr(self, self.scratch, dtype)
-
-    def store_pointer(self, value: Ptr, address: Ptr, index: Int | int) -> None:
-        """Keep an address in a table of 64-bit words at `address`."""
-        self.ir.store(value.ir, self.ir.gep(address.ir, [self.index(index).ir], source_etype=I64), align=8)
-
-    def load_pointer(self, address: Ptr, index: Int | int, dtype: DType) -> Ptr:
-        """An address from such a table."""
-        slot = self.ir.gep(address.ir, [self.index(index).ir], source_etype=I64)
-        return Ptr(self, self.ir.load(slot, align=8, typ=POINTER), dtype)
 
     # ---- vectors -----------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def object_cache() -> ObjectCache:
 def kernel_object(kernel: Kernel, target: Target) -> bytes:
     """The kernel's object code, from the cache when it is there."""
     cache = object_cache()
-    key = f"{codegen_version()}|{target.key}|{kernel!r}"
+    key = f"{codegen_version()}|{config.codegen_key()}|{target.key}|{kernel!r}"
     code = cache.get(key)
     if code is None:
         code = compile_module(build_module(kernel, target), target)

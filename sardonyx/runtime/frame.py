@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Patch:
-    """A word of the argument blocks that holds an address in an input or output: where, and how far in."""
-
-    word: int
-    offset: int
+Patch = tuple[int, int]
+"""A word of the argument blocks that holds an address in an input or output, and how many bytes in that lies."""
 
 
 def address_of(array: Array) -> int:
@@ -67,14 +62,7 @@ class Frame:
             row[:5] = (addresses[step.kernel], address_of(self._blocks) + 8 * at, step.domain, step.chunk, parts)
             at = self._fill(step, at, bases)
         self._tickets[native.EXPECTED_RUN :: ticket_stride] = 1  # the first run's number
-        self._job = words(native.JOB_WORDS)
-        self._job[native.JOB_STEPS] = len(program.steps)
-        self._job[native.JOB_TABLE] = address_of(self._table)
-        self._job[native.JOB_SCRATCH] = address_of(self._scratch)
-        self._job[native.JOB_SCRATCH_STRIDE] = stride
-        self._job[native.JOB_CLOCK] = address_of(self._clock) if self._clock is not None else 0
-        self._job[native.JOB_TICKETS] = address_of(self._tickets)
-        self._job[native.JOB_TICKET_STRIDE] = ticket_stride
+        self._job = self._make_job(ticket_stride, stride)
         self._address = address_of(self._job)
         shared = any(step.domain > step.chunk for step in program.steps)
         self._execute = pool.run if shared else pool.solo
@@ -82,9 +70,23 @@ class Frame:
         native_memory = (self._job, self._table, self._tickets, self._blocks, self._scratch)
         weakref.finalize(self, pool.retire, native_memory)
         self._bound = [self._patches.get(view.buffer.index, []) for view in program.inputs]
-        self._made: list[tuple[View | Array, list[Patch]]] = [
-            (v, self._patches.get(v.buffer.index, []) if isinstance(v, View) else []) for v in program.outputs
+        self._made: list[tuple[View | Array, Any, list[Patch]]] = [
+            (v, v.dtype.numpy, self._patches.get(v.buffer.index, [])) if isinstance(v, View) else (v, v.dtype, [])
+            for v in program.outputs
         ]
+        self._words = self._blocks.data  # a memoryview, whose items are set faster than an array's
+
+    def _make_job(self, ticket_stride: int, scratch_stride: int) -> Array:
+        """The words the executor is given."""
+        job = words(native.JOB_WORDS)
+        job[native.JOB_STEPS] = len(self._program.steps)
+        job[native.JOB_TABLE] = address_of(self._table)
+        job[native.JOB_SCRATCH] = address_of(self._scratch)
+        job[native.JOB_SCRATCH_STRIDE] = scratch_stride
+        job[native.JOB_CLOCK] = address_of(self._clock) if self._clock is not None else 0
+        job[native.JOB_TICKETS] = address_of(self._tickets)
+        job[native.JOB_TICKET_STRIDE] = ticket_stride
+        return job
 
     def _fill(self, step: Step, at: int, bases: Mapping[int, int]) -> int:
         """Write a step's argument block at word `at`; returns the next free word."""
@@ -92,7 +94,7 @@ class Frame:
             if isinstance(argument, View):
                 offset = argument.offset * argument.dtype.size
                 if argument.buffer.kind in (BufferKind.INPUT, BufferKind.OUTPUT):
-                    self._patches.setdefault(argument.buffer.index, []).append(Patch(at, offset))
+                    self._patches.setdefault(argument.buffer.index, []).append((at, offset))
                 else:
                     self._blocks[at] = bases[argument.buffer.index] + offset
             else:
@@ -102,18 +104,18 @@ class Frame:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run on contiguous inputs of the program's dims; the outputs are new arrays."""
-        blocks = self._blocks
+        words = self._words
         for array, patches in zip(inputs, self._bound, strict=True):
             base = address_of(array)
-            for patch in patches:
-                blocks[patch.word] = base + patch.offset
+            for word, offset in patches:
+                words[word] = base + offset
         outputs: list[Array] = []
-        for made, patches in self._made:
+        for made, dtype, patches in self._made:
             if isinstance(made, View):
-                output = np.empty(made.dims, made.dtype.numpy)
+                output = np.empty(made.dims, dtype)
                 base = address_of(output)
-                for patch in patches:
-                    blocks[patch.word] = base + patch.offset
+                for word, offset in patches:
+                    words[word] = base + offset
             else:
                 output = made.copy()
             outputs.append(output)

@@ -7,8 +7,8 @@ import pytest
 from cli_cases import error_of, invoke, run_json
 
 from sardonyx.cli import subjects
-from sardonyx.cli.demo import Story
 from sardonyx.cli.report import render
+from sardonyx.cli.story import Story
 from sardonyx.cli.subjects import Stage, Subject
 from sardonyx.errors import DownloadError, ProviderError
 from sardonyx.measure.compare import Difference

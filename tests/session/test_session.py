@@ -294,3 +294,16 @@ def test_sessions_survive_fork():
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) or not ok)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_debug_verifies_after_every_pass(monkeypatch):
+    from sardonyx.passes import base
+
+    seen = []
+    monkeypatch.setattr(base, "verify", lambda model, where, *rest: seen.append(where))
+    redundant = model("g (float[N] x) => (float[N] y) { z = Identity(x)  y = Neg(z) }")
+    session(redundant)
+    assert not seen
+    monkeypatch.setenv("SARDONYX_DEBUG", "1")
+    session(redundant)
+    assert "pass eliminate-identity" in seen

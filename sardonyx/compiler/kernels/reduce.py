@@ -18,7 +18,6 @@ _COMBINE: dict[str, tuple[float, Callable[[Builder, Val, Val], Val]]] = {
     "max": (float("-inf"), maximum),
     "min": (float("inf"), minimum),
 }
-COMBINERS = tuple(_COMBINE)
 
 
 def neutral(combine: str, dtype: DType) -> float:
