@@ -70,6 +70,12 @@ def _count(text: str) -> int:
     return number
 
 
+def _level(text: str) -> str:
+    if text not in ("host", "x86-64-v2", "x86-64-v3", "x86-64-v4"):
+        raise ValueError(text)
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
@@ -89,9 +95,7 @@ CACHE = Knob(
     "a folder",
     "where downloads and compiled objects are kept",
 )
-DEBUG = Knob(
-    "debug", lambda: False, _flag, "1 or 0", "verify the graph after every pass (programs are always verified)"
-)
+DEBUG = Knob("debug", lambda: False, _flag, "1 or 0", "verify the graph after every pass; programs always are")
 MEMORY = Knob(
     "memory",
     lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -113,6 +117,14 @@ SPIN = Knob(
     "microseconds",
     "how long (about) a worker thread waits for the next run before it sleeps",
 )
+TARGET = Knob(
+    "target",
+    lambda: "host",
+    _level,
+    "one of host, x86-64-v2, x86-64-v3, x86-64-v4",
+    "the processor to generate code for, read once a process; a level is for trying what less capable ones get",
+    codegen=True,
+)
 THREADS = Knob(
     "threads",
     lambda: 0,
@@ -121,7 +133,7 @@ THREADS = Knob(
     "threads of a session that does not say (intra_op_num_threads); 0: as many as the machine allows",
 )
 
-KNOBS: dict[str, Knob[Any]] = {knob.name: knob for knob in (CACHE, DEBUG, MEMORY, PROVIDERS, SPIN, THREADS)}
+KNOBS: dict[str, Knob[Any]] = {knob.name: knob for knob in (CACHE, DEBUG, MEMORY, PROVIDERS, SPIN, TARGET, THREADS)}
 
 
 def codegen_key() -> tuple[tuple[str, str], ...]:

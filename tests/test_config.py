@@ -82,3 +82,8 @@ def test_codegen_key_holds_what_shapes_code(monkeypatch):
     assert ("lanes", "8") in config.codegen_key() != before
     monkeypatch.setenv("SARDONYX_THREADS", "3")
     assert "threads" not in dict(config.codegen_key())
+
+
+def test_every_knob_is_documented():
+    page = (Path(__file__).parent.parent / "docs" / "pipeline.md").read_text()
+    assert [knob.variable for knob in config.KNOBS.values() if f"`{knob.variable}`" not in page] == []

@@ -17,17 +17,31 @@ from sardonyx import config
 from sardonyx.compiler.builder import Builder
 from sardonyx.compiler.cache import ObjectCache
 from sardonyx.compiler.program import Kernel
-from sardonyx.compiler.target import Target
-from sardonyx.errors import CompileError
+from sardonyx.compiler.target import X86_LEVELS, Target
+from sardonyx.errors import CompileError, ConfigError
 
 
 @lru_cache(maxsize=1)
 def host_target() -> Target:
-    """The processor this process runs on."""
+    """The processor this process runs on, or less of it, as the knob `target` says.
+
+    ConfigError when the processor has less than that.
+    """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = dict(llvm.get_host_cpu_features())
-    return Target.from_features(llvm.get_process_triple(), llvm.get_host_cpu_name(), features)
+    triple, level = llvm.get_process_triple(), config.TARGET.get()
+    if level == "host":
+        return Target.from_features(triple, llvm.get_host_cpu_name(), features)
+    missing = [name for name in X86_LEVELS[level] if not features.get(name)]
+    if missing or not triple.startswith("x86_64"):
+        raise ConfigError(
+            "this processor cannot run code of that level",
+            where=config.TARGET.variable,
+            expected=f"a processor with {', '.join(X86_LEVELS[level])}",
+            got=f"{triple} without {', '.join(missing)}",
+        )
+    return Target.from_features(triple, level, dict.fromkeys(X86_LEVELS[level], True))
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,13 @@ from sardonyx.compiler.dtypes import DType
 _VECTOR_FEATURES = (("avx512f", 64, 32), ("avx2", 32, 16), ("sse2", 16, 16), ("neon", 16, 32))
 """(LLVM feature, bytes of a vector register, number of them), widest first."""
 
+X86_LEVELS = {
+    "x86-64-v2": ("sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt"),
+    "x86-64-v3": ("sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi", "bmi2", "f16c", "fma"),
+    "x86-64-v4": ("avx2", "bmi2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+}
+"""Features, by LLVM's names, of the levels of the x86-64 psABI that decide which code is generated."""
+
 
 @dataclass(frozen=True)
 class Target:

@@ -13,6 +13,7 @@ from sardonyx.compiler.jit import codegen_version, host_target
 from sardonyx.compiler.lower import Lowering, PackedWeights, Rules
 from sardonyx.compiler.program import Program
 from sardonyx.compiler.target import available_threads
+from sardonyx.errors import ConfigError
 from sardonyx.ops import operator_of
 from sardonyx.ops.evaluate import evaluate
 from sardonyx.providers.base import Availability, Claim, CompileOptions, StepTime
@@ -43,7 +44,7 @@ class CPUProvider:
         """Wherever llvmlite can make code for the processor."""
         try:
             host_target()
-        except (ImportError, RuntimeError) as error:
+        except (ConfigError, ImportError, RuntimeError) as error:
             return Availability(False, str(error), "install a llvmlite that has this processor's code generator")
         return Availability(True)
 

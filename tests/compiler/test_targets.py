@@ -1,6 +1,10 @@
 """One source of kernels for every processor: objects for others are made here, code for this one's subsets runs."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +17,7 @@ from sardonyx.compiler.kernels.epilogue import Epilogue
 from sardonyx.compiler.kernels.gemm import ImplicitGemm, PackPanels, tile_for
 from sardonyx.compiler.kernels.pool import Pool
 from sardonyx.compiler.kernels.reduce import Reduce, Softmax
-from sardonyx.compiler.target import Target
+from sardonyx.compiler.target import X86_LEVELS, Target
 
 TARGETS = {
     "sse2": Target.from_features("x86_64-unknown-linux-gnu", "x86-64", {"sse2": True}),
@@ -23,6 +27,7 @@ TARGETS = {
     ),
     "aarch64": Target.from_features("aarch64-unknown-linux-gnu", "generic", {}),
 }
+ROOT = Path(__file__).parents[2]
 PLAIN = Epilogue.plain(DType.F32)
 IDENTITY = identity(DType.F32)
 
@@ -55,6 +60,42 @@ def test_tiles_fit_the_registers(name: str) -> None:
         assert rows * vectors + vectors + 1 <= target.vector_registers
     rows, vectors = tile_for(target, DType.F32, 4096, 512)
     assert rows * vectors >= target.vector_registers / 2
+
+
+@pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+def test_lesser_levels_compute_the_same(level: str, tmp_path: Path) -> None:
+    """The operator cases again, in a process whose code is limited to a level this processor has."""
+    features = llvm_features()
+    if not all(features.get(name) for name in X86_LEVELS[level]):
+        with pytest.raises(subprocess.CalledProcessError):
+            run_with_level(level, tmp_path, "import sardonyx.compiler.jit as j; j.host_target()")
+        return
+    run_with_level(level, tmp_path, _CHECK)
+
+
+_CHECK = """
+import numpy as np, onnxruntime, sardonyx
+from sardonyx.compiler.jit import host_target
+from tests.suites.operators import CASES
+assert host_target().cpu == {level!r}
+for case in CASES[::3]:
+    blob = case.model().SerializeToString()
+    (got,) = sardonyx.InferenceSession(blob).run(None, dict(case.feeds))
+    (want,) = onnxruntime.InferenceSession(blob).run(None, dict(case.feeds))
+    finite = np.abs(want[np.isfinite(want)]) if want.dtype.kind == "f" else np.zeros(0)
+    np.testing.assert_allclose(got, want, rtol=5e-5, atol=2e-6 * finite.max(initial=1e-6), err_msg=case.name)
+"""
+
+
+def run_with_level(level: str, cache: Path, code: str) -> None:
+    environment = {**os.environ, "SARDONYX_TARGET": level, "SARDONYX_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code.replace("{level!r}", repr(level))], env=environment, check=True)
+
+
+def llvm_features() -> dict[str, bool]:
+    from llvmlite import binding
+
+    return dict(binding.get_host_cpu_features())
 
 
 def test_host_describes_itself() -> None:
