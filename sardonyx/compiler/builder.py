@@ -223,6 +223,7 @@ class Builder:
         self.ir = ir.IRBuilder(function.append_basic_block("entry"))
         self._entry = self.ir.block
         self.begin, self.end = Int(self, begin), Int(self, end)
+        self._scratch = scratch
         self._arguments: dict[str, Int | Ptr] = {}
         for slot, parameter in enumerate(parameters):
             self._arguments[parameter.name] = self._argument(block, slot, parameter)
@@ -400,6 +401,21 @@ class Builder:
             else:
                 with self.when(self.index(lane) < count):
                     self.store(element, address + self.index(lane) * stride)
+
+    def workspace(self, dtype: DType) -> Ptr:
+        """This thread's scratch memory, of the size the step asks for."""
+        return Ptr(self, self._scratch, dtype)
+
+    def store_pointer(self, value: Ptr, index: int) -> None:
+        """Keep an address as word `index` of the scratch memory."""
+        self.ir.store(value.ir, self._word(index), align=8)
+
+    def load_pointer(self, index: int, dtype: DType) -> Ptr:
+        """An address kept there."""
+        return Ptr(self, self.ir.load(self._word(index), align=8, typ=POINTER), dtype)
+
+    def _word(self, index: int) -> SSA:
+        return self.ir.gep(self._scratch, [ir.Constant(I64, index)], source_etype=I64)
 
     # ---- vectors -----------------------------------------------------------------------------------------------
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.depthwise import Depthwise
 from sardonyx.compiler.kernels.gemm import ImplicitGemm, tile_for
+from sardonyx.compiler.kernels.winograd import OUTPUT, POSITIONS, TABLE_WORDS, Winograd, transform_weights
 from sardonyx.compiler.layout import uniform_stride
 from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View, channels_last
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from sardonyx.compiler.lower import Lowering
 
 
+_SHARE_OF_L2 = 0.6
+"""Of the second-level cache, for a block's transformed inputs and products."""
+_CYCLES_A_TRANSFORM = 110
+"""Cycles for a vector of a tile's channels to pass one transform (measured)."""
+_WORTH = 0.85
+"""Of direct convolution's cycles, at most, for Winograd's algorithm to be chosen."""
 _UNROLLED = 24
 """Elements of the longest run that is unrolled."""
 
@@ -64,6 +72,8 @@ def conv(ctx: Lowering, node: ir.Node) -> None:
         return
     if group == channels == filters and w.dims[1] == 1:
         _depthwise(ctx, node, x, w, shape, fusion, y)
+    elif group == 1 and ctx.known(node.inputs[1]) is not None and (plan := winograd_plan(ctx, x, y, shape)):
+        _winograd(ctx, node, x, shape, fusion, y, plan)
     else:
         _implicit_gemm(ctx, node, x, w, shape, fusion, y, group)
 
@@ -153,6 +163,80 @@ class _Run:
         taps = shape.taps[-1]
         joined = shape.dilation[-1] == 1 and x.strides[-1] == depth * channel
         return cls(taps * depth, 1) if joined else cls(depth, taps)
+
+
+@dataclass(frozen=True)
+class WinogradPlan:
+    """Register tile, tiles of a block and of all images, for a convolution where Winograd's algorithm pays."""
+
+    rows: int
+    vectors: int
+    block: int
+    down: int
+    across: int
+    tiles: int
+
+
+def winograd_plan(ctx: Lowering, x: View, y: View, shape: Windows) -> WinogradPlan | None:
+    """Whether F(4x4, 3x3) beats direct convolution, by a model of cycles; None where it does not or cannot.
+
+    Direct convolution does 9 multiply-adds an output and channel, two vectors of them a cycle. Winograd does 36 for
+    16 outputs, moves each tile's vectors through its two transforms and reads the weights once a block of tiles.
+    """
+    ones, lanes = (1, 1), ctx.target.lanes(x.dtype)
+    fits = shape.taps == (3, 3) and shape.stride == ones and shape.dilation == ones and x.dtype is DType.F32
+    channels, n = x.dims[1], y.dims[1]
+    if not fits or min(channels, n) < 2 * lanes:
+        return None
+    down, across = (-(-size // OUTPUT) for size in shape.out)
+    tiles = x.dims[0] * down * across
+    rows, vectors = tile_for(ctx.target, x.dtype, 1 << 20, n)
+    padded = -(-n // (vectors * lanes)) * vectors * lanes
+    bytes_a_tile = POSITIONS * (channels + padded) * x.dtype.size
+    cached = int(_SHARE_OF_L2 * ctx.target.l2_bytes) // bytes_a_tile // rows * rows
+    block = max(rows, min(cached, -(-tiles // (2 * ctx.threads * rows)) * rows))
+    weights = POSITIONS * channels * padded * x.dtype.size
+    speed = 16 if weights <= ctx.target.l2_bytes // 2 else 8 if weights <= ctx.target.l3_bytes // 2 else 2
+    blocks = -(-tiles // block)
+    products = POSITIONS * tiles * channels * padded / (2 * lanes)
+    moves = tiles * (channels + padded) / lanes * _CYCLES_A_TRANSFORM
+    winograd = max(products, blocks * weights / speed) + moves
+    direct = x.dims[0] * shape.pixels * 9 * channels * n / (2 * lanes)
+    if winograd > _WORTH * direct:
+        return None
+    return WinogradPlan(rows, vectors, block, down, across, tiles)
+
+
+def _winograd(
+    ctx: Lowering, node: ir.Node, x: View, shape: Windows, fusion: Fusion, y: View, plan: WinogradPlan
+) -> None:
+    width = plan.vectors * ctx.target.lanes(x.dtype)
+    known, value, channels, n = ctx.known(node.inputs[1]), node.inputs[1], x.dims[1], y.dims[1]
+    assert known is not None
+    assert value is not None
+
+    def make() -> np.ndarray:
+        return transform_weights(known, width)
+
+    stable = value.const_value is not None
+    u = ctx.packed.get((id(value.const_value), "winograd", width), make) if stable else make()
+    panels = -(-n // width)
+    z_at = TABLE_WORDS * 2 + POSITIONS * plan.block * channels
+    spare_at = z_at + POSITIONS * plan.block * panels * width
+    epilogue, operands = epilogue_of(fusion)
+    ctx.step(
+        Winograd(plan.rows, plan.vectors, x.dtype, epilogue),
+        arguments(x=x, u=ctx.constant(u, f"{value.name} transformed"), y=y, zeros=ctx.zeros(channels, x.dtype))
+        | arguments(tiles=plan.tiles, down=plan.down, across=plan.across, block=plan.block, channels=channels, n=n)
+        | arguments(panels=panels, size0=shape.size[0], size1=shape.size[1], out0=shape.out[0], out1=shape.out[1])
+        | arguments(pad0=shape.before[0], pad1=shape.before[1], x_batch=x.strides[0], x0=x.strides[2])
+        | arguments(x1=x.strides[3], y_row=n, z_at=z_at, spare_at=spare_at)
+        | operands,
+        domain=-(-plan.tiles // plan.block),
+        label=fusion.label,
+        cost=plan.block * channels * n,
+        scratch=(spare_at + 2 * width) * x.dtype.size,
+    )
 
 
 def _tap_stride(w: View) -> int:

@@ -17,6 +17,7 @@ from sardonyx.compiler.kernels.epilogue import Epilogue
 from sardonyx.compiler.kernels.gemm import ImplicitGemm, PackPanels, tile_for
 from sardonyx.compiler.kernels.pool import Pool
 from sardonyx.compiler.kernels.reduce import Reduce, Softmax
+from sardonyx.compiler.kernels.winograd import Winograd
 from sardonyx.compiler.target import X86_LEVELS, Target
 
 TARGETS = {
@@ -38,6 +39,7 @@ def test_kernels_compile(name: str) -> None:
     rows, vectors = tile_for(target, DType.F32, 4096, 256)
     kernels = [
         ImplicitGemm(rows, vectors, 2, DType.F32, PLAIN),
+        Winograd(rows, vectors, DType.F32, PLAIN),
         PackPanels(vectors, True, DType.F32),
         Depthwise(4, 2, 2, DType.F32, PLAIN),
         Pool(False, 4, 2, 2, DType.F32, PLAIN),
