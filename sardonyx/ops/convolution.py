@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 
     from sardonyx.compiler.fuse import Fusion
     from sardonyx.compiler.lower import Lowering
+    from sardonyx.compiler.target import Target
 
 
 _SHARE_OF_L2 = 0.6
 """Of the second-level cache, for a block's transformed inputs and products."""
 _CYCLES_A_TRANSFORM = 110
 """Cycles for a vector of a tile's channels to pass one transform (measured)."""
+_L3_BYTES_A_CYCLE, _MEMORY_BYTES_A_CYCLE = 10.0, 5.0
+"""A thread's share (measured)."""
+_MOST_ROWS = 16
+"""Register tiles in a block at most."""
 _WORTH = 0.85
 """Of direct convolution's cycles, at most, for Winograd's algorithm to be chosen."""
 _UNROLLED = 24
@@ -178,33 +183,46 @@ class WinogradPlan:
 
 
 def winograd_plan(ctx: Lowering, x: View, y: View, shape: Windows) -> WinogradPlan | None:
-    """Whether F(4x4, 3x3) beats direct convolution, by a model of cycles; None where it does not or cannot.
+    """The blocks in which F(4x4, 3x3) is fastest, if it beats direct convolution; by a model of a thread's cycles.
 
     Direct convolution does 9 multiply-adds an output and channel, two vectors of them a cycle. Winograd does 36 for
-    16 outputs, moves each tile's vectors through its two transforms and reads the weights once a block of tiles.
+    16 outputs, reads all weights once a block, moves each tile's vectors through two transforms, and through the
+    third-level cache when a block is too large for the second.
     """
-    ones, lanes = (1, 1), ctx.target.lanes(x.dtype)
+    ones, lanes, size = (1, 1), ctx.target.lanes(x.dtype), x.dtype.size
     fits = shape.taps == (3, 3) and shape.stride == ones and shape.dilation == ones and x.dtype is DType.F32
     channels, n = x.dims[1], y.dims[1]
     if not fits or min(channels, n) < 2 * lanes:
         return None
-    down, across = (-(-size // OUTPUT) for size in shape.out)
+    down, across = (-(-length // OUTPUT) for length in shape.out)
     tiles = x.dims[0] * down * across
     rows, vectors = tile_for(ctx.target, x.dtype, 1 << 20, n)
     padded = -(-n // (vectors * lanes)) * vectors * lanes
-    bytes_a_tile = POSITIONS * (channels + padded) * x.dtype.size
-    cached = int(_SHARE_OF_L2 * ctx.target.l2_bytes) // bytes_a_tile // rows * rows
-    block = max(rows, min(cached, -(-tiles // (2 * ctx.threads * rows)) * rows))
-    weights = POSITIONS * channels * padded * x.dtype.size
-    speed = 16 if weights <= ctx.target.l2_bytes // 2 else 8 if weights <= ctx.target.l3_bytes // 2 else 2
-    blocks = -(-tiles // block)
-    products = POSITIONS * tiles * channels * padded / (2 * lanes)
-    moves = tiles * (channels + padded) / lanes * _CYCLES_A_TRANSFORM
-    winograd = max(products, blocks * weights / speed) + moves
-    direct = x.dims[0] * shape.pixels * 9 * channels * n / (2 * lanes)
-    if winograd > _WORTH * direct:
+    weights = POSITIONS * channels * padded * size
+
+    def cycles(block: int) -> float:
+        """Of the thread with the most blocks."""
+        products = POSITIONS * block * channels * padded / (2 * lanes)
+        scratch = POSITIONS * block * (channels + padded) * size
+        spilled = 2 * scratch / _L3_BYTES_A_CYCLE if scratch > ctx.target.l2_bytes * _SHARE_OF_L2 else 0.0
+        moves = block * (channels + padded) / lanes * _CYCLES_A_TRANSFORM + spilled
+        each = max(products, weights / _weight_speed(ctx.target, weights)) + moves
+        blocks = -(-tiles // block)
+        return -(-blocks // ctx.threads) * each
+
+    most = max(1, -(-tiles // (ctx.threads * rows)))
+    block = min((rows * k for k in range(1, min(most, _MOST_ROWS) + 1)), key=cycles)
+    direct = x.dims[0] * shape.pixels * 9 * channels * n / (2 * lanes) / ctx.threads
+    if cycles(block) > _WORTH * direct:
         return None
     return WinogradPlan(rows, vectors, block, down, across, tiles)
+
+
+def _weight_speed(target: Target, weights: int) -> float:
+    """Bytes a cycle at which a thread reads that many bytes of weights, from the cache they fit in."""
+    if weights <= target.l2_bytes // 2:
+        return 32.0
+    return _L3_BYTES_A_CYCLE if weights <= target.l3_bytes // 2 else _MEMORY_BYTES_A_CYCLE
 
 
 def _winograd(
