@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
 
 from sardonyx.compiler.program import View
+
+CACHE_LINE = 64
+"""Bytes."""
+
+
+def aligned_zeros(dims: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A dense array of zeros that starts on a cache line."""
+    size = prod(dims) * dtype.itemsize
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -int(raw.ctypes.data) % CACHE_LINE
+    return raw[start : start + size].view(dtype).reshape(tuple(dims))
 
 
 @dataclass(frozen=True)

@@ -66,19 +66,11 @@ class PackedWeights:
     arrays: dict[Hashable, Array] = field(default_factory=dict)
 
     def get(self, key: Hashable, make: Callable[[], Array]) -> Array:
-        """The array of `key`, aligned to a cache line."""
+        """The array of `key`."""
         found = self.arrays.get(key)
         if found is None:
-            found = self.arrays[key] = _aligned(make())
+            found = self.arrays[key] = make()
         return found
-
-
-def _aligned(array: Array) -> Array:
-    raw = np.empty(array.nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    target = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    target[...] = array
-    return target
 
 
 class Lowering:

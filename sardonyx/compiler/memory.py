@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sardonyx.compiler.layout import CACHE_LINE
 from sardonyx.compiler.program import Buffer, BufferKind, Program
 
-ALIGNMENT = 64
-"""Bytes; a cache line, and enough for every vector type."""
+ALIGNMENT = CACHE_LINE
+"""Bytes; enough for every vector type."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.epilogue import Epilogue
 from sardonyx.compiler.kernels.window import TABLES, Tile, axis_parameters, tile_at
+from sardonyx.compiler.layout import aligned_zeros
 from sardonyx.compiler.program import Kernel
 from sardonyx.compiler.target import Target
 
@@ -228,7 +229,7 @@ def pack_panels(weights: np.ndarray, width: int) -> np.ndarray:
     """Weights [groups, n, taps, channels] as [groups, panels, taps, channels, width], padded with zeros."""
     groups, n, taps, channels = weights.shape
     panels = -(-n // width)
-    packed = np.zeros((groups, panels, taps, channels, width), weights.dtype)
+    packed = aligned_zeros((groups, panels, taps, channels, width), weights.dtype)
     for panel in range(panels):
         part = weights[:, panel * width : (panel + 1) * width]
         packed[:, panel, :, :, : part.shape[1]] = part.transpose(0, 2, 3, 1)
