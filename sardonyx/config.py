@@ -70,6 +70,12 @@ def _count(text: str) -> int:
     return number
 
 
+def _accuracy(text: str) -> str:
+    if text not in ("default", "exact"):
+        raise ValueError(text)
+    return text
+
+
 def _level(text: str) -> str:
     if text not in ("host", "x86-64-v2", "x86-64-v3", "x86-64-v4"):
         raise ValueError(text)
@@ -88,6 +94,13 @@ def _user_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "sardonyx"
 
 
+ACCURACY = Knob(
+    "accuracy",
+    lambda: "default",
+    _accuracy,
+    "default or exact",
+    "exact: only algorithms that round as plain sums do and keep infinities and NaN where they belong",
+)
 CACHE = Knob(
     "cache",
     _user_cache,
@@ -133,7 +146,9 @@ THREADS = Knob(
     "threads of a session that does not say (intra_op_num_threads); 0: as many as the machine allows",
 )
 
-KNOBS: dict[str, Knob[Any]] = {knob.name: knob for knob in (CACHE, DEBUG, MEMORY, PROVIDERS, SPIN, TARGET, THREADS)}
+KNOBS: dict[str, Knob[Any]] = {
+    knob.name: knob for knob in (ACCURACY, CACHE, DEBUG, MEMORY, PROVIDERS, SPIN, TARGET, THREADS)
+}
 
 
 def codegen_key() -> tuple[tuple[str, str], ...]:

@@ -78,6 +78,14 @@ def test_direct_where_that_is_faster(shape) -> None:
     assert "winograd" not in kernels(case(*shape))
 
 
+def test_exact_rules_it_out(monkeypatch) -> None:
+    model = case(*SHAPES[0])
+    monkeypatch.setenv("SARDONYX_ACCURACY", "exact")
+    assert "winograd" not in kernels(model)
+    want = np.maximum(convolved(model), 0)
+    assert np.linalg.norm(run(model) - want) < 5e-7 * np.linalg.norm(want)
+
+
 def test_matrices_are_an_exact_algorithm() -> None:
     """A' [(G g) * (B' d)] is the valid correlation of d with g, for every d and g."""
     d, g = np.random.default_rng(0).standard_normal((2, 6))
