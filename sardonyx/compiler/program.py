@@ -192,7 +192,8 @@ class Program:
                 raise CompileError(f"empty or too large domain {step.domain}/{step.chunk}", where=step.label)
             for slot, (parameter, argument) in enumerate(zip(parameters, step.arguments, strict=True)):
                 _verify_argument(step, slot, parameter, argument, written)
-            written |= {step.arguments[slot].buffer.index for slot in step.writes}  # type: ignore[union-attr]
+            targets = (step.arguments[slot] for slot in step.writes)
+            written |= {target.buffer.index for target in targets if isinstance(target, View)}
         for view in self.outputs:
             if isinstance(view, View) and view.size and view.buffer.index not in written:
                 raise CompileError("an output is never written", where=str(view))
