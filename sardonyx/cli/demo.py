@@ -142,6 +142,8 @@ def _show_trials(story: Story) -> None:
     head = ("median ms", "p90 ms", f"time / {story.trials.base}'s")
     title = f"\n{len(story.subject.stages) + 2}. How fast, how exact ({story.threads} threads, batch 1)"
     common.print_table(title, "runtime", *head, "largest difference", rows=rows, numeric=head)
+    note = "The runtimes took turns; a ratio is taken within a turn, so on a busy machine trust it before the times."
+    common.stdout().print(common.text(note, style="dim"))
 
 
 def _row(trial: Trial, ratio: str) -> tuple[str, ...]:
