@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from onnx import helper
 
 from tests.suites.case import Case, floats, node
 
