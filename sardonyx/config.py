@@ -106,7 +106,14 @@ CACHE = Knob(
     _user_cache,
     lambda text: Path(text).expanduser(),
     "a folder",
-    "where downloads and compiled objects are kept",
+    "where downloads, compiled objects and packed weights are kept",
+)
+CACHE_LIMIT = Knob(
+    "cache_limit",
+    lambda: 5 << 30,
+    _count,
+    "a number of bytes",
+    "the most the compiled objects and packed weights in the cache may take; what was not used for longest goes first",
 )
 DEBUG = Knob("debug", lambda: False, _flag, "1 or 0", "verify the graph after every pass; programs always are")
 MEMORY = Knob(
@@ -147,7 +154,7 @@ THREADS = Knob(
 )
 
 KNOBS: dict[str, Knob[Any]] = {
-    knob.name: knob for knob in (ACCURACY, CACHE, DEBUG, MEMORY, PROVIDERS, SPIN, TARGET, THREADS)
+    knob.name: knob for knob in (ACCURACY, CACHE, CACHE_LIMIT, DEBUG, MEMORY, PROVIDERS, SPIN, TARGET, THREADS)
 }
 
 

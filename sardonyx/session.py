@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from sardonyx import config
 from sardonyx.errors import InvalidInputError, ModelFileError
 from sardonyx.feeds import Feeds, NodeArg, closest, input_spec, node_arg
+from sardonyx.garbage import no_garbage_collection
 from sardonyx.options import GraphOptimizationLevel, RunOptions, SessionOptions
 from sardonyx.plan import Plan
 from sardonyx.providers import registry
-from sardonyx.providers.base import CompileOptions, Executable
+from sardonyx.providers.base import CompileOptions, Executable, StepTime
 from sardonyx.providers.partition import Partition, Placement, partition
 from sardonyx.trace import Trace
 
@@ -51,6 +52,7 @@ class InferenceSession:
     A session pickles: it is made anew from its source, which for a file is its path.
     """
 
+    @no_garbage_collection()
     def __init__(
         self,
         path_or_bytes: Source,
@@ -144,6 +146,13 @@ class InferenceSession:
     def explain(self) -> tuple[Placement, ...]:
         """For every node of the optimised model which provider runs it, and why."""
         return self._placements
+
+    def step_times(self) -> list[StepTime]:
+        """When each step of the newest run began and how long it took, in order; empty without profiling."""
+        if self._trace is None:
+            return []
+        with self._traced:
+            return [step for _, executable in self._executables for step in executable.profile()]
 
     def get_profiling_start_time_ns(self) -> int:
         """The clock (`time.perf_counter_ns`) at time 0 of the profile; 0 without profiling."""
@@ -251,10 +260,12 @@ def _public_name(choice: registry.Choice) -> str:
 
 def _load(source: Source) -> tuple[str | bytes | ir.Model, ir.Model, str]:
     """The source in a form to remember, the model (ours to change), and how errors name it."""
+    from sardonyx.model import file  # before onnx_ir, whose import it makes light
+
+    # isort: split
     import onnx
     import onnx_ir as ir
 
-    from sardonyx.model import file
     from sardonyx.model.check import require_valid
     from sardonyx.passes.normalize import normalized
 

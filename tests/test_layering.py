@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 
 # In the order data flows; a layer may import from itself and from those before it.
 LAYERS = (
-    ("errors", "config"),
+    ("errors", "config", "garbage"),
     ("model",),
     ("passes",),
     ("compiler",),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,7 +94,7 @@ def _measure(job: Job) -> Measured:
     from sardonyx.measure.timing import measure
     from sardonyx.measure.trial import attempt
 
-    with _progress((job.plan.rounds + 1) * len(job.names)) as step:
+    with common.progress((job.plan.rounds + 1) * len(job.names)) as step:
         tried = attempt(job.names, job.model, job.inputs, job.threads)
         if job.names[0] in tried.errors:
             raise tried.errors[job.names[0]]
@@ -106,18 +104,6 @@ def _measure(job: Job) -> Measured:
             step(f"memory of {name}")
             costs.append(footprint(name, job.model, job.inputs, job.threads))
     return Measured(timing, tuple(costs), tried.errors)
-
-
-@contextmanager
-def _progress(steps: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr; call what it gives at the start of each step with its name."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = common.stderr()
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("loading", total=steps, completed=-1)
-        yield lambda name: progress.update(task, advance=1, description=name)
 
 
 def _machine(job: Job, found: Measured) -> dict[str, Any]:

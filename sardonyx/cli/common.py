@@ -99,6 +99,30 @@ def spinner(message: str) -> Iterator[Callable[[str], None]]:
         yield lambda news: status.update(clean(news).replace("[", r"\["))
 
 
+@contextmanager
+def progress(steps: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr, silent in a pipe; call what it gives at the start of each step with its name."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = stderr()
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("loading", total=steps, completed=-1)
+        yield lambda name: bar.update(task, advance=1, description=name)
+
+
+@contextmanager
+def counted(message: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, silent in a pipe; tell what it gives how many turns are done of how many."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = stderr()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(message, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def clean(value: object) -> str:
     """`value` as text in which nothing can steer the terminal: names in model files are not to be trusted."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import platform
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +58,7 @@ def demo(
 
 def _tell(which: Which | None, folder: Path, threads: int | None, *, quiet: bool) -> Story:
     """Go through the stages, showing each as soon as it is done unless `quiet`."""
+    from sardonyx.measure.machine import processor
     from sardonyx.measure.runners import available_runners, default_threads
     from sardonyx.measure.timing import Plan
     from sardonyx.measure.trial import attempt, hold_trials
@@ -85,7 +85,7 @@ def _tell(which: Which | None, folder: Path, threads: int | None, *, quiet: bool
         trials=trials,
         probabilities=probabilities,
         threads=threads,
-        machine=_machine(),
+        machine=processor(),
         version=sardonyx.__version__,
         note=note,
     )
@@ -151,16 +151,6 @@ def _row(trial: Trial, ratio: str) -> tuple[str, ...]:
         return (trial.name, "-", "-", "-", str(trial.error))
     gap = f"{trial.difference.max_abs:.1e}" if trial.difference else "the reference"
     return (trial.name, f"{trial.latency.p50_ms:.3f}", f"{trial.latency.p90_ms:.3f}", ratio, gap)
-
-
-def _machine() -> str:
-    """The processor's name as the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _check_report(report: Path) -> None:

@@ -12,6 +12,7 @@ from sardonyx.cli.demo import demo
 from sardonyx.cli.inspect import inspect
 from sardonyx.cli.providers import providers
 from sardonyx.cli.run import run
+from sardonyx.cli.tune import tune
 
 app = typer.Typer(
     name="sardonyx",
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, inspect, bench, convert, providers):
+for command in (demo, run, inspect, bench, tune, convert, providers):
     app.command()(command)
 
 

@@ -384,6 +384,11 @@ class Builder:
         intrinsic = self._declare(name, ir.VoidType(), [kind, POINTER, I32, mask.ir.type])
         self.ir.call(intrinsic, [stored, address.ir, ir.Constant(I32, value.dtype.size), mask.ir])
 
+    def prefetch(self, address: Ptr) -> None:
+        """Ask for the cache line of an address, which need not be valid, in the second-level cache."""
+        function = self._declare("llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
+        self.ir.call(function, [address.ir, *(ir.Constant(I32, number) for number in (0, 2, 1))])
+
     def gather(self, address: Ptr, stride: Int, lanes: int, count: Int | None = None) -> Val:
         """`lanes` elements `stride` apart; with `count`, only the first of them are read and the rest repeat one."""
         parts: list[Val] = []
@@ -391,6 +396,23 @@ class Builder:
             index = self.index(lane) if count is None else self.min(lane, count - 1)
             parts.append(self.load(address + index * stride))
         return self.vector(parts)
+
+    def gather_at(self, address: Ptr, indices: Val) -> Val:
+        """The elements at these (32-bit) indices, one a lane."""
+        dtype, lanes = address.dtype, indices.lanes
+        if lanes == 1:
+            return self.load(address + Int(self, self.ir.sext(indices.ir, I64)))
+        kind, pointers = memory_type(dtype, lanes), ir.VectorType(POINTER, lanes)
+        places = self.ir.gep(address.ir, [indices.ir], source_etype=memory_type(dtype, 1))
+        places.type = pointers  # which llvmlite does not infer
+        mask = ir.Constant(ir.VectorType(I1, lanes), [True] * lanes)
+        name = f"llvm.masked.gather.v{lanes}{_suffix(kind)}.v{lanes}p0"
+        intrinsic = self._declare(name, kind, [pointers, I32, mask.type, kind])
+        zero = ir.Constant(kind, None)
+        loaded = self.ir.call(intrinsic, [places, ir.Constant(I32, dtype.size), mask, zero])
+        if dtype is DType.BOOL:
+            loaded = self.ir.icmp_unsigned("!=", loaded, zero)
+        return Val(self, loaded, dtype, lanes)
 
     def scatter(self, value: Val, address: Ptr, stride: Int, count: Int | None = None) -> None:
         """Write the lanes `stride` elements apart, the first `count` only when given."""
@@ -406,16 +428,16 @@ class Builder:
         """This thread's scratch memory, of the size the step asks for."""
         return Ptr(self, self._scratch, dtype)
 
-    def store_pointer(self, value: Ptr, index: int) -> None:
+    def store_pointer(self, value: Ptr, index: Int | int) -> None:
         """Keep an address as word `index` of the scratch memory."""
         self.ir.store(value.ir, self._word(index), align=8)
 
-    def load_pointer(self, index: int, dtype: DType) -> Ptr:
+    def load_pointer(self, index: Int | int, dtype: DType) -> Ptr:
         """An address kept there."""
         return Ptr(self, self.ir.load(self._word(index), align=8, typ=POINTER), dtype)
 
-    def _word(self, index: int) -> SSA:
-        return self.ir.gep(self._scratch, [ir.Constant(I64, index)], source_etype=I64)
+    def _word(self, index: Int | int) -> SSA:
+        return self.ir.gep(self._scratch, [self.index(index).ir], source_etype=I64)
 
     # ---- vectors -----------------------------------------------------------------------------------------------
 
@@ -450,6 +472,13 @@ class Builder:
         narrow = Val(self, self.ir.trunc(bounded.ir, I32), DType.I32, 1)
         iota = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
         return Val(self, iota, DType.I32, lanes) < self.broadcast(narrow, lanes)
+
+    def any(self, bits: Val) -> Val:
+        """One bit: whether one of the lanes' is set."""
+        if bits.lanes == 1:
+            return bits
+        function = self._declare(f"llvm.vector.reduce.or.v{bits.lanes}i1", I1, [bits.ir.type])
+        return Val(self, self.ir.call(function, [bits.ir]), DType.BOOL, 1)
 
     def reduce(self, value: Val, combine: Callable[[Val, Val], Val]) -> Val:
         """All lanes combined into one element, halving the vector each time."""

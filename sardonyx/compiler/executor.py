@@ -2,20 +2,21 @@
 
 Emitted once for a target. All memory is 64-bit words whose places the constants below name.
 
-A *step* is STEP_WORDS words: the kernel's address, its argument block, the size of its domain, the chunk, and into
-how many parts the domain is cut. A *job* is what runs of one frame need: the step table, scratch memory, and for each
-step a line with the number of the run it waits for and the items done, and a ticket for each part, on a line of its
-own: the run's number and the next item to take. The *pool* is where workers wait for jobs: they spin for a while,
-then sleep on a futex.
+A *step* is STEP_WORDS words: the kernel's address, its argument block, the size of its domain, the chunk, into how many
+parts the domain is cut, and whether it waits for the steps before it. A *job* is what runs of one frame need: the step
+table, scratch memory, and for each step a line with the number of the run it waits for and the items done, and a ticket
+for each part, on a line of its own: the run's number and the next item to take. The *pool* is where workers wait for
+jobs: they spin for a while, then sleep on a futex.
 
     walk(job, run, thread):
         for step in job.steps:
+            if step.waits:  wait until earlier.run != run for all earlier steps
             for part in step.parts, the thread's own first:
                 while part.ticket is of run with begin < part.end, or older (then begin = part.begin):
                     if compare_and_swap(part.ticket, (run, begin + chunk)):  kernel(arguments, begin, end)
                 step.done += items this thread did of the part
                 if step.done == domain:  step.done = 0;  step.run = run + 1
-            wait until step.run != run
+        wait for all steps
 
 Threads keep to their own part of each domain, so what one has written is mostly what it reads next, and help out
 with the others' when they are through. A step is over when its items are done, not when its threads have met: a
@@ -38,7 +39,7 @@ from sardonyx.compiler.target import Target
 LINE = 8
 """Words in a cache line."""
 STEP_WORDS = 8
-STEP_KERNEL, STEP_ARGUMENTS, STEP_DOMAIN, STEP_CHUNK, STEP_PARTS = range(5)
+STEP_KERNEL, STEP_ARGUMENTS, STEP_DOMAIN, STEP_CHUNK, STEP_PARTS, STEP_WAITS = range(6)
 JOB_STEPS, JOB_TABLE, JOB_SCRATCH, JOB_SCRATCH_STRIDE, JOB_CLOCK, JOB_TICKETS, JOB_TICKET_STRIDE, JOB_RUN = range(8)
 JOB_WORDS = LINE
 EXPECTED_RUN, DONE = 0, 1
@@ -156,33 +157,74 @@ class _Emitter:
         scratch = b.gep(self.load(b, job, JOB_SCRATCH, POINTER), [offset], source_etype=ir.IntType(8))
         clock = self.load(b, job, JOB_CLOCK, POINTER)
         zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
-        self._stamp(b, clock, thread, zero)
-        entry, head, done = b.block, b.append_basic_block("step"), b.append_basic_block("finished")
+        entry, head, take, done = b.block, *(b.append_basic_block(n) for n in ("step", "take", "finished"))
         b.cbranch(b.icmp_signed(">", count, zero), head, done)
         b.position_at_end(head)
-        index = b.phi(I64)
-        index.add_incoming(zero, entry)
+        index, pending = b.phi(I64), b.phi(I64)  # this step, and the first one that was not waited for
+        for phi in (index, pending):
+            phi.add_incoming(zero, entry)
         row = self.word(b, table, b.mul(index, ir.Constant(I64, STEP_WORDS)))
-        line = self.word(b, tickets, b.mul(index, stride))
-        self._step(b, row, line, run, thread, scratch)
+        waits = b.icmp_signed("!=", self.load(b, row, STEP_WAITS), zero)
+        until = b.select(waits, index, pending)
+        self._await(b, tickets, stride, run, (pending, until))
+        self._stamp(b, clock, thread, index)
+        b.branch(take)
+        b.position_at_end(take)
+        self._step(b, row, self.word(b, tickets, b.mul(index, stride)), run, thread, scratch)
         following = b.add(index, one)
-        self._stamp(b, clock, thread, following)
         index.add_incoming(following, b.block)
-        b.cbranch(b.icmp_signed("<", following, count), head, done)
+        pending.add_incoming(until, b.block)
+        last = b.append_basic_block("last")
+        b.cbranch(b.icmp_signed("<", following, count), head, last)
+        b.position_at_end(last)
+        self._await(b, tickets, stride, run, (until, count))
+        self._stamp(b, clock, thread, count)
+        b.branch(done)
         b.position_at_end(done)
         b.ret_void()
+
+    def _await(
+        self,
+        b: ir.IRBuilder,
+        tickets: ir.Value,
+        stride: ir.Value,
+        run: ir.Value,
+        between: tuple[ir.Value, ir.Value],
+    ) -> None:
+        """Wait until the steps [first, until) are over."""
+        first, until = between
+        entry, look, wait, again, over, through = (
+            b.block,
+            *(b.append_basic_block(n) for n in ("look", "wait", "again", "over", "through")),
+        )
+        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+        b.branch(look)
+        b.position_at_end(look)
+        step = b.phi(I64)
+        step.add_incoming(first, entry)
+        line = self.word(b, tickets, b.mul(step, stride))
+        b.cbranch(b.icmp_signed("<", step, until), wait, through)
+        b.position_at_end(wait)
+        turns = b.phi(I64)
+        turns.add_incoming(zero, look)
+        b.cbranch(b.icmp_signed("==", self.acquire(b, line, EXPECTED_RUN), run), again, over)
+        b.position_at_end(again)
+        self.relax(b, turns)
+        turns.add_incoming(b.add(turns, one), b.block)
+        b.branch(wait)
+        b.position_at_end(over)
+        step.add_incoming(b.add(step, one), over)
+        b.branch(look)
+        b.position_at_end(through)
 
     def _step(
         self, b: ir.IRBuilder, row: ir.Value, line: ir.Value, run: ir.Value, thread: ir.Value, scratch: ir.Value
     ) -> None:
-        """Take chunks of all parts, the thread's own first, then wait until the step is over."""
+        """Take chunks of all parts, the thread's own first."""
         domain, parts = self.load(b, row, STEP_DOMAIN), self.load(b, row, STEP_PARTS)
         zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
         own = b.urem(thread, parts)
-        entry, part_head, part_done, wait, again, over = (
-            b.block,
-            *(b.append_basic_block(n) for n in ("part", "exhausted", "wait", "again", "over")),
-        )
+        entry, part_head, part_done, over = b.block, *(b.append_basic_block(n) for n in ("part", "exhausted", "over"))
         b.branch(part_head)
         b.position_at_end(part_head)
         count = b.phi(I64)
@@ -195,15 +237,7 @@ class _Emitter:
         b.position_at_end(part_done)
         following = b.add(count, one)
         count.add_incoming(following, part_done)
-        b.cbranch(b.icmp_signed("<", following, parts), part_head, wait)
-        b.position_at_end(wait)
-        turns = b.phi(I64)
-        turns.add_incoming(zero, part_done)
-        b.cbranch(b.icmp_signed("==", self.acquire(b, line, EXPECTED_RUN), run), again, over)
-        b.position_at_end(again)
-        self.relax(b, turns)
-        turns.add_incoming(b.add(turns, one), b.block)
-        b.branch(wait)
+        b.cbranch(b.icmp_signed("<", following, parts), part_head, over)
         b.position_at_end(over)
 
     def _chunks(
@@ -355,14 +389,21 @@ class _Emitter:
         b.ret_void()
 
 
-@lru_cache(maxsize=4)
-def load_executor(target: Target) -> Executor:
-    """The executor for this machine, compiled on first use."""
-    symbols = ("sardonyx_walk", "sardonyx_worker", "sardonyx_submit", "sardonyx_solo")
-    emitter = _Emitter(target, symbols, "executor")
+_SYMBOLS = ("sardonyx_walk", "sardonyx_worker", "sardonyx_submit", "sardonyx_solo")
+
+
+def executor_module(target: Target) -> ir.Module:
+    """The executor's code for any target, this machine's or not."""
+    emitter = _Emitter(target, _SYMBOLS, "executor")
     emitter.emit_walk()
     emitter.emit_worker()
     emitter.emit_submit()
     emitter.emit_solo()
-    addresses = load_module(symbols, emitter.module, target)
-    return Executor(submit=addresses[symbols[2]], worker=addresses[symbols[1]], solo=addresses[symbols[3]])
+    return emitter.module
+
+
+@lru_cache(maxsize=4)
+def load_executor(target: Target) -> Executor:
+    """The executor for this machine, compiled on first use."""
+    addresses = load_module(_SYMBOLS, executor_module(target), target)
+    return Executor(submit=addresses[_SYMBOLS[2]], worker=addresses[_SYMBOLS[1]], solo=addresses[_SYMBOLS[3]])

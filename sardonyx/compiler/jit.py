@@ -6,16 +6,14 @@ import itertools
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
 
 import llvmlite
-import xxhash
 from llvmlite import binding as llvm
 from llvmlite import ir
 
 from sardonyx import config
 from sardonyx.compiler.builder import Builder
-from sardonyx.compiler.cache import ObjectCache
+from sardonyx.compiler.cache import ObjectCache, cache_folder, source_digest
 from sardonyx.compiler.program import Kernel
 from sardonyx.compiler.target import X86_LEVELS, Target
 from sardonyx.errors import CompileError, ConfigError
@@ -47,10 +45,7 @@ def host_target() -> Target:
 @lru_cache(maxsize=1)
 def codegen_version() -> str:
     """Changes whenever generated code might: LLVM's and llvmlite's version and this package's compiler sources."""
-    digest = xxhash.xxh3_128()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return f"{llvmlite.__version__}|{llvm.llvm_version_info}|{digest.hexdigest()}"
+    return f"{llvmlite.__version__}|{llvm.llvm_version_info}|{source_digest('compiler')}"
 
 
 @lru_cache(maxsize=8)
@@ -132,7 +127,7 @@ _LINKER = Linker()
 
 def object_cache() -> ObjectCache:
     """The cache of compiled kernels."""
-    return ObjectCache(config.CACHE.get() / "objects")
+    return ObjectCache(cache_folder("objects"))
 
 
 def kernel_object(kernel: Kernel, target: Target) -> bytes:

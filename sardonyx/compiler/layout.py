@@ -69,7 +69,13 @@ def uniform_stride(dims: Sequence[int], strides: Sequence[int]) -> int | None:
 
 def dense_like(dims: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
     """Strides without gaps that keep the order of the dimensions in memory."""
-    order = sorted(range(len(dims)), key=lambda a: (-abs(strides[a]) if dims[a] > 1 else -(1 << 62), a))
+    return dense_in_order(
+        dims, sorted(range(len(dims)), key=lambda a: (-abs(strides[a]) if dims[a] > 1 else -(1 << 62), a))
+    )
+
+
+def dense_in_order(dims: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """Strides without gaps of a tensor whose dimensions lie in this order, outermost first."""
     result, step = [0] * len(dims), 1
     for axis in reversed(order):
         result[axis] = step

@@ -7,8 +7,8 @@ so shape arithmetic leaves no trace in the program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,12 +17,15 @@ import numpy as np
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr, identity
 from sardonyx.compiler.fuse import Fuser, Fusion, Operand, Own, Placement, Scalar
+from sardonyx.compiler.joins import Joins
 from sardonyx.compiler.kernels.elementwise import BROADCAST, CONTIGUOUS, STRIDED, Elementwise
 from sardonyx.compiler.layout import collapse, dense_like
+from sardonyx.compiler.packed import PackedWeights
 from sardonyx.compiler.program import (
     MAX_DOMAIN,
     Buffer,
     BufferKind,
+    Counted,
     Kernel,
     Program,
     ProgramBuilder,
@@ -31,6 +34,7 @@ from sardonyx.compiler.program import (
     row_major,
 )
 from sardonyx.compiler.target import Target
+from sardonyx.compiler.tuning import Choices
 from sardonyx.errors import CompileError, ExecutionError, SardonyxError
 
 if TYPE_CHECKING:
@@ -51,26 +55,14 @@ _FLAT_ROW = 1024
 class Rules:
     """What operators mean: rules that lower a node, and scalar functions of elementwise operators.
 
-    `evaluate` computes a node from known arrays (constant folding at lowering).
+    `joins` is the axis along which a node joins all its inputs; `evaluate` computes a node from known arrays (constant
+    folding at lowering).
     """
 
     rule: Callable[[ir.Node], Rule | None]
     scalar: Callable[[ir.Node], Scalar | None]
+    joins: Callable[[ir.Node], int | None]
     evaluate: Callable[[ir.Node, Sequence[Array | None]], list[Array]]
-
-
-@dataclass
-class PackedWeights:
-    """Weights in a kernel's layout, made once a session and shared by its programs."""
-
-    arrays: dict[Hashable, Array] = field(default_factory=dict)
-
-    def get(self, key: Hashable, make: Callable[[], Array]) -> Array:
-        """The array of `key`."""
-        found = self.arrays.get(key)
-        if found is None:
-            found = self.arrays[key] = make()
-        return found
 
 
 class Lowering:
@@ -84,8 +76,9 @@ class Lowering:
         rules: Rules,
         threads: int,
         packed: PackedWeights,
+        choices: Choices,
     ) -> None:
-        self.target, self.threads, self.packed = target, threads, packed
+        self.target, self.threads, self.packed, self.choices = target, threads, packed, choices
         self._graph, self._rules = graph, rules
         self._program = ProgramBuilder()
         self._values: dict[ir.Value, Operand] = {}
@@ -94,6 +87,7 @@ class Lowering:
         for index, value in enumerate(graph.outputs):
             self._outputs.setdefault(value, index)
         self._output_buffers: dict[int, View] = {}
+        self._counted: dict[ir.Value, Counted] = {}
         nodes = list(graph)
         self._nodes = nodes
         self._fuser = Fuser(
@@ -104,6 +98,7 @@ class Lowering:
             view=self.view,
         )
         self._inputs = [self._input(value, size) for value, size in zip(graph.inputs, dims, strict=True)]
+        self.joins = Joins(rules.joins, self._expected_dims, self.temporary)
         self._shared: dict[Hashable, Any] = {}
         self._zeros: Array = np.zeros(0, np.float32)
 
@@ -116,6 +111,13 @@ class Lowering:
 
     # ---- values ------------------------------------------------------------------------------------------------
 
+    def is_known(self, value: ir.Value | None) -> bool:
+        """Whether `known` has an array, which to ask for may mean to compute it."""
+        if value is None:
+            return False
+        found = self._values.get(value)
+        return value.const_value is not None if found is None else isinstance(found, np.ndarray)
+
     def known(self, value: ir.Value | None) -> Array | None:
         """The value if it is an array known now."""
         if value is None:
@@ -127,6 +129,8 @@ class Lowering:
         """The value in memory; a known array becomes a constant of the program."""
         if value is None:
             raise CompileError("a rule asked for an input that is not given")
+        if value not in self._values and is_derived(value.const_value):
+            return self._derived(value)
         operand = self._operand(value)
         if isinstance(operand, View):
             return operand
@@ -136,14 +140,35 @@ class Lowering:
         """The value's dims."""
         if value is None:
             raise CompileError("a rule asked for the dims of an input that is not given")
+        if value not in self._values and value.const_value is not None:
+            return tuple(int(size) for size in value.const_value.shape.numpy())
         operand = self._operand(value)
         return operand.dims if isinstance(operand, View) else tuple(operand.shape)
+
+    def _expected_dims(self, value: ir.Value) -> Sequence[int | None] | None:
+        """Dims that the value has or, when it is not computed yet, that shape inference says it will have."""
+        if value in self._values or value.const_value is not None:
+            return self.dims(value)
+        return None if value.shape is None else [d if isinstance(d, int) else None for d in value.shape]
 
     def _available(self, value: ir.Value) -> Operand | None:
         found = self._values.get(value)
         if found is None and value.const_value is not None:
-            found = self._values[value] = np.asarray(value.const_value.numpy())
+            found = np.asarray(value.const_value.numpy())
+            if not is_derived(value.const_value):  # which are large, and asked for once, to be packed
+                self._values[value] = found
         return found
+
+    def _derived(self, value: ir.Value) -> View:
+        """A view of a tensor not computed yet, and never if no step reads it as it is."""
+        tensor, dtype, dims = value.const_value, dtype_of(value), self.dims(value)
+        assert tensor is not None
+
+        def make() -> View:
+            buffer = self._program.buffer(BufferKind.CONSTANT, prod(dims) * dtype.size, value.name or "", tensor.numpy)
+            return View(buffer, dtype, dims, row_major(dims))
+
+        return self.once(("derived", value), make)
 
     def _operand(self, value: ir.Value) -> Operand:
         found = self._available(value)
@@ -154,6 +179,20 @@ class Lowering:
     def constant(self, array: Array, name: str = "") -> View:
         """A constant of the program."""
         return self._program.constant(array, name)
+
+    def packed_weights(
+        self, value: ir.Value, layout: tuple[Hashable, ...], pack: Callable[[Array], Array], label: str
+    ) -> View:
+        """A known value as `pack` lays it out, made once and kept in the cache; `layout` as for `PackedWeights`."""
+        source = value.const_value if value.const_value is not None else self.known(value)
+
+        def make() -> Array:
+            array = self.known(value)
+            assert array is not None
+            return pack(array)
+
+        assert source is not None
+        return self.constant(self.packed.get(source, layout, make), label)
 
     def zeros(self, count: int, dtype: DType) -> View:
         """At least `count` zeros."""
@@ -180,10 +219,25 @@ class Lowering:
         return View(buffer, dtype, dims, strides or row_major(dims))
 
     def result(
-        self, value: ir.Value, dims: tuple[int, ...], dtype: DType, strides: tuple[int, ...] | None = None
+        self,
+        value: ir.Value,
+        dims: tuple[int, ...],
+        dtype: DType,
+        strides: tuple[int, ...] | None = None,
+        *,
+        accepts: Placement | None = None,
     ) -> View:
-        """Memory for a node's output, which it also defines: the graph's own output memory when the layout allows."""
+        """Memory for a node's output, which it also defines: the graph's own output memory when the layout allows.
+
+        With `accepts` it may be a part of a larger tensor, if that can place it: the dims then lie in the order of
+        `strides`, with gaps.
+        """
         steps = strides or row_major(dims)
+        if accepts is not None and value not in self._outputs:
+            part = self.joins.part(value, dims, dtype, steps)
+            if part is not None and accepts(part) is not None:
+                self._values[value] = part
+                return part
         view = View(Buffer(-1, BufferKind.ARENA, 0), dtype, dims, steps)
         index = self._outputs.get(value)
         if index is not None and index not in self._output_buffers and view.is_row_major:
@@ -193,6 +247,18 @@ class Lowering:
             view = self.temporary(dims, dtype, steps)
         self._values[value] = view
         return view
+
+    def counted(self, value: ir.Value, dims: tuple[int, ...], dtype: DType, axis: int) -> Counted:
+        """Memory for a node's output of which only a run knows how many entries along `axis` there are, and for their
+        number. `dims` have room for the most there can be. It is not for other nodes of this graph to read.
+        """
+        kind = BufferKind.OUTPUT if value in self._outputs else BufferKind.ARENA
+        view, count = (
+            View(self._program.buffer(kind, prod(size) * of.size, value.name or ""), of, size, row_major(size))
+            for size, of in ((dims, dtype), ((), DType.I64))
+        )
+        made = self._counted[value] = Counted(view, count, axis)
+        return made
 
     def channels_last(self, value: ir.Value | None) -> View:
         """The image [N, C, spatial...] with its channels contiguous: as it is, or a copy that stands for it from
@@ -230,10 +296,12 @@ class Lowering:
         writes: tuple[str, ...] = ("y",),
         cost: float = 0.0,
         scratch: int = 0,
+        consumes: Iterable[str] = (),
     ) -> None:
         """Run a kernel over `domain` items; `cost` is an item's work in floating-point operations or elements.
 
-        Each thread's part is cut into a few chunks for others to help with, none too short to be worth taking.
+        `consumes` is explained at `Step`. Each thread's part is cut into a few chunks for others to help with, none too
+        short to be worth taking.
         """
         if domain == 0:
             return
@@ -242,7 +310,8 @@ class Lowering:
         fair = -(-domain // (_CHUNKS_PER_THREAD * self.threads)) if self.threads > 1 else domain
         worth = int(_ELEMENTS_PER_CHUNK / cost) if cost else 1
         chunk = max(1, min(max(fair, worth), domain))
-        self._program.step(kernel, arguments, writes=writes, domain=domain, chunk=chunk, scratch=scratch, label=label)
+        sizes = {"domain": domain, "chunk": chunk, "scratch": scratch}
+        self._program.step(kernel, arguments, writes=writes, label=label, consumes=consumes, **sizes)
 
     def elementwise(self, expr: Expr, operands: Sequence[View], target: View, label: str) -> None:
         """target = expr(operands), all of the target's dims (stride 0 where they broadcast)."""
@@ -281,7 +350,8 @@ class Lowering:
         for name, index in zip(names, order, strict=True):
             arguments |= {f"{name}_row": row_strides[index], f"{name}_step": strides[index][-1]}
             arguments |= {f"{name}_outer{a}": strides[index][a] for a in range(len(outer))}
-        self.step(kernel, arguments, domain=prod(outer) * -(-rows // block), label=label, cost=block * n)
+        items, cost = prod(outer) * -(-rows // block), block * n
+        self.step(kernel, arguments, domain=items, label=label, cost=cost, consumes=names[:-1])
 
     # ---- fusion ------------------------------------------------------------------------------------------------
 
@@ -313,7 +383,7 @@ class Lowering:
         """Run a fusion as a kernel of its own; the result lies like the first operand that has all its dims."""
         full = [v for v in operands if all(s or d == 1 for s, d in zip(v.strides, v.dims, strict=True))]
         strides = dense_like(dims, full[0].strides) if full else None
-        target = self.result(fusion.output, dims, fusion.expr.dtype, strides)
+        target = self.result(fusion.output, dims, fusion.expr.dtype, strides, accepts=anywhere)
         self.elementwise(fusion.expr, operands, target, fusion.label)
 
     # ---- the whole ---------------------------------------------------------------------------------------------
@@ -329,8 +399,8 @@ class Lowering:
         return program
 
     def _lower(self, node: ir.Node) -> None:
-        known = [self.known(value) for value in node.inputs]
-        if all(array is not None or value is None for array, value in zip(known, node.inputs, strict=True)):
+        if all(value is None or self.is_known(value) for value in node.inputs):
+            known = [self.known(value) for value in node.inputs]
             for value, array in zip(node.outputs, self._rules.evaluate(node, known), strict=True):
                 self.define(value, np.asarray(array))
             return
@@ -349,18 +419,25 @@ class Lowering:
             where = f"node {node.name or node.outputs[0].name!r} ({node.op_type})"
             raise ExecutionError(f"does not fit its inputs: {error}", where=where, got=shapes) from error
 
-    def _output(self, index: int, value: ir.Value) -> Operand:
+    def _output(self, index: int, value: ir.Value) -> Operand | Counted:
         """Where output `index` is at the end; copied to the output's memory when it lies elsewhere."""
         made = self._output_buffers.get(index)
         if made is not None:
             return made
+        counted = self._counted.get(value)
+        if counted is not None:
+            if self._outputs[value] == index:
+                return counted
+            view, count = (self._exported(part, value) for part in (counted.view, counted.count))
+            return Counted(view, count, counted.axis)
         operand = self._operand(value)
-        if isinstance(operand, np.ndarray):
-            return operand
-        size = prod(operand.dims) * operand.dtype.size
-        buffer = self._program.buffer(BufferKind.OUTPUT, size, value.name or "")
-        target = View(buffer, operand.dtype, operand.dims, row_major(operand.dims))
-        self.copy(operand, target, f"output {value.name}")
+        return operand if isinstance(operand, np.ndarray) else self._exported(operand, value)
+
+    def _exported(self, view: View, value: ir.Value) -> View:
+        """A copy in memory of an output."""
+        buffer = self._program.buffer(BufferKind.OUTPUT, view.size * view.dtype.size, value.name or "")
+        target = View(buffer, view.dtype, view.dims, row_major(view.dims))
+        self.copy(view, target, f"output {value.name}")
         return target
 
 
@@ -376,6 +453,13 @@ def anywhere(view: View) -> tuple[int, ...]:
 
 def _inner(stride: int) -> int:
     return {0: BROADCAST, 1: CONTIGUOUS}.get(stride, STRIDED)
+
+
+def is_derived(tensor: ir.TensorProtocol | None) -> bool:
+    """Whether the tensor's elements are computed whenever they are asked for."""
+    from sardonyx.model.content import Derived
+
+    return isinstance(tensor, Derived)
 
 
 def dtype_of(value: ir.Value) -> DType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -21,6 +21,10 @@ MAX_DOMAIN = (1 << 32) - 1
 """Items of a step's domain; tickets count them in 32 bits."""
 
 
+Source = np.ndarray[Any, Any] | Callable[[], np.ndarray[Any, Any]]
+"""Of a constant's elements."""
+
+
 class BufferKind(Enum):
     """Where a buffer's memory comes from."""
 
@@ -32,13 +36,20 @@ class BufferKind(Enum):
 
 @dataclass(frozen=True)
 class Buffer:
-    """Contiguous memory of `bytes` bytes; `data` is the array of a constant."""
+    """Contiguous memory of `bytes` bytes; `source` is the array of a constant, or what computes it."""
 
     index: int
     kind: BufferKind
     bytes: int
     name: str = ""
-    data: np.ndarray[Any, Any] | None = field(default=None, compare=False, repr=False)
+    source: Source | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def data(self) -> np.ndarray[Any, Any] | None:
+        """The array of a constant, dense."""
+        if self.source is None or isinstance(self.source, np.ndarray):
+            return self.source
+        return np.ascontiguousarray(self.source())
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,18 @@ class View:
         return f"%{index}:{kind}[{self.offset}] {self.dtype.value}{list(self.dims)}/{list(self.strides)}"
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A result that has as many entries along `axis` as a run counts.
+
+    `view` has room for the most there can be, and `count` is one int64 that says how many there are.
+    """
+
+    view: View
+    count: View
+    axis: int
+
+
 def row_major(dims: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of a dense tensor whose last dimension moves fastest."""
     strides, step = [], 1
@@ -139,7 +162,8 @@ class Step:
     """One parallel run of a kernel: `arguments` in the order of its parameters, a domain and how it is cut.
 
     `chunk` is how many items of the domain a thread takes at once; `scratch` how many bytes each thread needs.
-    `label` names the ONNX nodes it computes.
+    `label` names the ONNX nodes it computes. `consumes` are the arguments of which each element is read before the
+    result's element at the same place is written, so that the result may take their memory.
     """
 
     kernel: Kernel
@@ -149,6 +173,7 @@ class Step:
     chunk: int
     scratch: int
     label: str
+    consumes: tuple[int, ...] = ()
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -163,7 +188,7 @@ class Program:
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
     inputs: tuple[View, ...]
-    outputs: tuple[View | np.ndarray[Any, Any], ...]
+    outputs: tuple[View | Counted | np.ndarray[Any, Any], ...]
 
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -178,7 +203,9 @@ class Program:
                 f"{p.name}={a}" for p, a in zip(step.kernel.parameters(), step.arguments, strict=True)
             )
             lines.append(f"step   {step.kernel.name} x{step.domain}/{step.chunk} [{step.label}] {arguments}")
-        lines += [f"output {v if isinstance(v, View) else 'constant'}" for v in self.outputs]
+        for output in self.outputs:
+            view = output.view if isinstance(output, Counted) else output
+            lines.append(f"output {view if isinstance(view, View) else 'constant'}")
         return "\n".join(lines)
 
     def verify(self) -> None:
@@ -194,7 +221,8 @@ class Program:
                 _verify_argument(step, slot, parameter, argument, written)
             targets = (step.arguments[slot] for slot in step.writes)
             written |= {target.buffer.index for target in targets if isinstance(target, View)}
-        for view in self.outputs:
+        for output in self.outputs:
+            view = output.view if isinstance(output, Counted) else output
             if isinstance(view, View) and view.size and view.buffer.index not in written:
                 raise CompileError("an output is never written", where=str(view))
 
@@ -227,9 +255,9 @@ class ProgramBuilder:
         self._constants: dict[int, Buffer] = {}
         self._zeros: Buffer | None = None
 
-    def buffer(self, kind: BufferKind, size: int, name: str = "", data: np.ndarray[Any, Any] | None = None) -> Buffer:
+    def buffer(self, kind: BufferKind, size: int, name: str = "", source: Source | None = None) -> Buffer:
         """New memory of `size` bytes."""
-        made = Buffer(len(self.buffers), kind, size, name, data)
+        made = Buffer(len(self.buffers), kind, size, name, source)
         self.buffers.append(made)
         return made
 
@@ -256,11 +284,12 @@ class ProgramBuilder:
         chunk: int = 1,
         scratch: int = 0,
         label: str = "",
+        consumes: Iterable[str] = (),
     ) -> None:
         """Append a step; `arguments` by parameter name."""
         names = [p.name for p in kernel.parameters()]
         if set(names) != set(arguments):
             differ = sorted(set(names) ^ set(arguments))
             raise CompileError(f"arguments of {kernel.name} do not match: {differ}", where=label)
-        slots = tuple(names.index(name) for name in writes)
-        self.steps.append(Step(kernel, tuple(arguments[n] for n in names), slots, domain, chunk, scratch, label))
+        slots, read = (tuple(names.index(name) for name in chosen) for chosen in (writes, consumes))
+        self.steps.append(Step(kernel, tuple(arguments[n] for n in names), slots, domain, chunk, scratch, label, read))

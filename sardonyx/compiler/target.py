@@ -40,6 +40,11 @@ class Target:
         return max(1, self.vector_bytes // dtype.size)
 
     @property
+    def has_fma(self) -> bool:
+        """Whether multiplying and adding is one instruction, without a register for the product."""
+        return not {"+fma", "+avx512f", "+neon"}.isdisjoint(self.features.split(","))
+
+    @property
     def key(self) -> str:
         """Identifies the code this target gets."""
         return f"{self.triple}|{self.cpu}|{self.features}|{self.vector_bytes}x{self.vector_registers}"

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,13 @@ class Footprint:
     peak_mib: float | None
 
 
-def footprint(name: str, model: Path, inputs: Inputs, threads: int) -> Footprint:
-    """The footprint of a runtime (a name of `runners`) on a model file; ProviderError when it fails."""
+def footprint(
+    name: str, model: Path, inputs: Inputs, threads: int, environment: Mapping[str, str] | None = None
+) -> Footprint:
+    """The footprint of a runtime (a name of `runners`) on a model file; ProviderError when it fails.
+
+    `environment` are variables of the child besides those of this process.
+    """
     from onnx.numpy_helper import from_array
 
     with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
@@ -49,14 +55,16 @@ def footprint(name: str, model: Path, inputs: Inputs, threads: int) -> Footprint
             file = Path(folder) / f"input_{i}.pb"
             file.write_bytes(from_array(array).SerializeToString())
             files[input_name] = str(file)
-        return _ask({"runner": name, "model": str(model.resolve()), "inputs": files, "threads": threads})
+        request = {"runner": name, "model": str(model.resolve()), "inputs": files, "threads": threads}
+        return _ask(request, environment or {})
 
 
-def _ask(request: dict[str, Any]) -> Footprint:
+def _ask(request: dict[str, Any], extra: Mapping[str, str]) -> Footprint:
     name = request["runner"]
     # The child looks for packages exactly where this process does, and not in the current folder (-P).
     command = [sys.executable, "-P", "-m", "sardonyx.measure.footprint"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)}
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
+    environment = {**os.environ, "PYTHONPATH": path, **extra}
     try:
         done = subprocess.run(
             command,

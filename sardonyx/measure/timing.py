@@ -64,10 +64,14 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Timing:
-    """What `measure` found: a latency for each runtime, and the ratios of the others to the first."""
+    """What `measure` found: a latency for each runtime, and the ratios of the others to the first.
+
+    `medians` are each round's median times in milliseconds, by runtime.
+    """
 
     latencies: tuple[Latency, ...]
     ratios: tuple[Ratio, ...]
+    medians: Mapping[str, tuple[float, ...]]
 
 
 def measure(
@@ -90,6 +94,7 @@ def measure(
     return Timing(
         tuple(_latency(name, turns) for name, turns in rounds.items()),
         tuple(_ratio(peer, rounds[peer], rounds[first]) for peer in peers),
+        {name: tuple(1e3 * statistics.median(turn) for turn in turns) for name, turns in rounds.items()},
     )
 
 

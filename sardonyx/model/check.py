@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from sardonyx.errors import InvalidModelError
 from sardonyx.model.order import dependencies, find_cycle
-from sardonyx.model.schema import Operator, newest_versions, operator, versions_with
+from sardonyx.model.schema import Operator, newest_version, operator, versions_with
 from sardonyx.model.types import dims_of, type_string
 
 Severity = Literal["error", "warning", "note"]
@@ -93,15 +93,14 @@ class _Checker:
         self._recursion()
 
     def _opsets(self, where: str) -> None:
-        newest = newest_versions()
         if not self.opsets:
             self._error("missing-opset-import", where, "it imports no opset")
         for domain, version in self.opsets.items():
             name = domain or "ai.onnx"
             if version < 1:
                 self._error("bad-opset-version", where, f"opset {version} of {name} does not exist")
-            elif version > newest.get(domain, version):
-                message = f"opset {version} of {name} is newer than {newest[domain]}, the newest known here"
+            elif (newest := newest_version(domain)) is not None and version > newest:
+                message = f"opset {version} of {name} is newer than {newest}, the newest known here"
                 self._add("warning", "newer-opset", where, message, "update the onnx package")
 
     def _body(self, graph: ir.Graph, path: str, outer: tuple[set[str], ...]) -> list[_Use]:
@@ -196,7 +195,7 @@ class _Checker:
             fix = f"add an opset import for {domain!r}"
             self._error("missing-opset-import", where, f"the domain {domain!r} is not imported", fix)
             return
-        if node.domain not in newest_versions():
+        if newest_version(node.domain) is None:
             message = f"{_identifier(node.op_identifier())!r} is not an operator of ONNX; it was not checked"
             self._add("note", "foreign-operator", where, message)
             return

@@ -7,7 +7,9 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
 
 from sardonyx.errors import ModelFileError
 
@@ -35,6 +37,25 @@ def release_pages(view: memoryview) -> None:
     """Take the pages of a mapping out of this process's resident memory; they come back when touched."""
     if isinstance(view.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         view.obj.madvise(mmap.MADV_DONTNEED)
+
+
+def release_array(array: np.ndarray[Any, Any]) -> None:
+    """The same for the pages a contiguous array lies in, if it is a view of a read-only mapping."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    mapping = owner.obj if isinstance(owner, memoryview) else owner
+    if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    if not memoryview(mapping).readonly:  # what was written there would be lost
+        return
+    start = _address(array) - _address(np.frombuffer(mapping, np.uint8))
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    mapping.madvise(mmap.MADV_DONTNEED, first, start + array.nbytes - first)
+
+
+def _address(array: np.ndarray[Any, Any]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def open_regular(path: str | os.PathLike[str], *, flags: int = 0, dir_fd: int | None = None) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import IO, Any
 import onnx_ir as ir
 
 from sardonyx.errors import InvalidModelError, ModelFileError
+from sardonyx.garbage import no_garbage_collection
 from sardonyx.model import wire
 from sardonyx.model.external import ExternalData, map_file, open_regular, release_pages
 from sardonyx.model.read import ModelReader
@@ -68,23 +67,11 @@ def _load(data: memoryview, where: str, folder: Path | None) -> ir.Model:
         raise what_is(data, where) or error from error
     reader = ModelReader(where, TensorReader(where, ExternalData(folder, where), cut))
     try:
-        with _no_garbage_collection():  # a third of the time, and nothing here is garbage
+        with no_garbage_collection():
             return reader.model(proto)
     except NotTextError:
         wire.scan(data, where, threshold=0, everything=True)  # names the byte
         raise ModelFileError("a name is not UTF-8 text", where=where) from None
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Keep the cycle collector from walking a growing model again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _cut(data: memoryview, found: wire.Scan) -> tuple[dict[bytes, tuple[int, memoryview]], bytes]:
@@ -100,7 +87,7 @@ def _cut(data: memoryview, found: wire.Scan) -> tuple[dict[bytes, tuple[int, mem
 
 def _words(count: int) -> list[bytes]:
     """Placeholders that no file can hold by chance or by intent."""
-    secret = secrets.token_bytes(16)
+    secret = os.urandom(16)
     return [secret + index.to_bytes(8, "little") for index in range(count)]
 
 
@@ -203,7 +190,7 @@ class _Plan:
 
 def _plan(model: ir.Model, target: Path, *, external: bool) -> _Plan:
     plan = _Plan()
-    secret = secrets.token_bytes(16)
+    secret = os.urandom(16)
     end = 0
 
     def fill(proto: Any, tensor: ir.TensorProtocol) -> None:
@@ -246,7 +233,7 @@ def _write_payload(file: IO[bytes], held: _Held, where: str) -> None:
 @contextmanager
 def _replacing(target: Path) -> Iterator[IO[bytes]]:
     """A new file that takes the place of `target` when all went well, and is gone when not."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -16,6 +16,7 @@ from sardonyx.model.write import ModelWriter
 
 _SMALL = 1024  # bytes up to which an initializer may be a shape, axes or sizes, whose values matter
 _LONGEST = 1 << 16  # elements of the longest vector for which values are propagated
+_LIKE_FIRST_INPUT = frozenset({"GroupNormalization"})  # results of which ONNX's inference says nothing
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def infer_proto(model: ir.Model, dims: Mapping[str, int] | None = None) -> Any:
 
     where = f"graph {model.graph.name or ''!r}"
     proto = ModelWriter(where, _fill_small).model(model)
+    _stand_in(proto.graph)
     for info in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         for axis, dim in enumerate(info.type.tensor_type.shape.dim):
             name = dim.dim_param or f"{info.name}[{axis}]"
@@ -80,6 +82,15 @@ def infer_proto(model: ir.Model, dims: Mapping[str, int] | None = None) -> Any:
         return inferred
     except InferenceError as error:
         raise InvalidModelError(f"shapes cannot be inferred: {error}", where=where) from error
+
+
+def _stand_in(graph: Any) -> None:
+    """Put Identity, for inference, in place of nodes like their first input that have no inference of their own."""
+    for node in graph.node:
+        if node.op_type in _LIKE_FIRST_INPUT and not node.domain:
+            node.op_type = "Identity"
+            del node.input[1:]
+            node.ClearField("attribute")
 
 
 def _computes_shapes(proto: Any) -> bool:

@@ -1,6 +1,19 @@
 """What each operator means to the compiler, one family a file. Importing the package fills the table."""
 
-from sardonyx.ops import convolution, elementwise, linear, pooling, reduction, shape
+from sardonyx.ops import (
+    convolution,
+    elementwise,
+    linear,
+    normalization,
+    pad,
+    pooling,
+    reduction,
+    resize,
+    sampling,
+    selection,
+    shape,
+    transposed,
+)
 from sardonyx.ops.table import OPERATORS, Operator, operator_of
 
 __all__ = [
@@ -9,8 +22,14 @@ __all__ = [
     "convolution",
     "elementwise",
     "linear",
+    "normalization",
     "operator_of",
+    "pad",
     "pooling",
     "reduction",
+    "resize",
+    "sampling",
+    "selection",
     "shape",
+    "transposed",
 ]

@@ -8,40 +8,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sardonyx import config
-from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.kernels.depthwise import Depthwise
-from sardonyx.compiler.kernels.gemm import ImplicitGemm, tile_for
-from sardonyx.compiler.kernels.winograd import OUTPUT, POSITIONS, TABLE_WORDS, Winograd, transform_weights
+from sardonyx.compiler.kernels.depthwise import Depthwise, DepthwiseRows
+from sardonyx.compiler.kernels.gemm import ImplicitGemm, dot_tile, pack_dot
 from sardonyx.compiler.layout import uniform_stride
 from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View, channels_last
 from sardonyx.errors import InvalidModelError
-from sardonyx.ops.linear import blocking, pack
-from sardonyx.ops.places import epilogue_of, matrix_place
+from sardonyx.ops.linear import blocking, fetched_ahead, pack, register_tile
+from sardonyx.ops.pad import bordered
+from sardonyx.ops.places import consumed, epilogue_of, matrix_place, pixel_stride, result_stride
 from sardonyx.ops.table import FLOATS, lowers
 from sardonyx.ops.windows import Windows, sweep_tile, windows
+from sardonyx.ops.winograd import winograd, winograd_plan
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from sardonyx.compiler.fuse import Fusion
     from sardonyx.compiler.lower import Lowering
-    from sardonyx.compiler.target import Target
 
 
-_SHARE_OF_L2 = 0.6
-"""Of the second-level cache, for a block's transformed inputs and products."""
-_CYCLES_A_TRANSFORM = 110
-"""Cycles for a vector of a tile's channels to pass one transform (measured)."""
-_L3_BYTES_A_CYCLE, _MEMORY_BYTES_A_CYCLE = 10.0, 5.0
-"""A thread's share (measured)."""
-_MOST_ROWS = 16
-"""Register tiles in a block at most."""
-_WORTH = 0.85
-"""Of direct convolution's cycles, at most, for Winograd's algorithm to be chosen."""
 _UNROLLED = 24
 """Elements of the longest run that is unrolled."""
+_UNROLLED_TURNS = 64
+"""Elements of all the runs of one axis, at most, for them to be unrolled too."""
+_ROW_TAPS = 9
+"""Taps of a row, at most, for a depthwise convolution to unroll them."""
+_DOT_FILTERS = 4
+"""At most, for vectors to run along the channels of the input instead."""
+_FEW_CHANNELS = 4
+"""At most, for an image whose channels lie apart to be read as it is."""
 
 
 def _rank(node: ir.Node) -> str | None:
@@ -54,8 +50,10 @@ def _rank(node: ir.Node) -> str | None:
 @lowers("Conv", dtypes=FLOATS, supports=_rank)
 def conv(ctx: Lowering, node: ir.Node) -> None:
     """Convolution in 1, 2 or 3 dimensions with groups, strides, dilations and paddings."""
-    x, w = ctx.channels_last(node.inputs[0]), ctx.view(node.inputs[1])
+    w = ctx.view(node.inputs[1])
     group = node.attributes.get_int("group", 1)
+    as_planes = group == 1 and _few_planes(ctx.view(node.inputs[0]), w)
+    x = ctx.view(node.inputs[0]) if as_planes else ctx.channels_last(node.inputs[0])
     channels, filters = x.dims[1], w.dims[0]
     if len(w.dims) != len(x.dims) or w.dims[1] * group != channels or filters % group:
         raise InvalidModelError(
@@ -71,20 +69,48 @@ def conv(ctx: Lowering, node: ir.Node) -> None:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     prelude: tuple[tuple[str, View], ...] = ()
     if bias is not None:
-        prelude = (("add", _along_channels(ctx.view(bias), spatial)),)
+        prelude = (("add", along_channels(ctx.view(bias), spatial)),)
     fusion = ctx.fusion(node, dims, x.dtype, place, prelude)
-    y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims))
+    y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims), accepts=place)
     if y.size == 0:
         return
     if group == channels == filters and w.dims[1] == 1:
         _depthwise(ctx, node, x, w, shape, fusion, y)
-    elif group == 1 and ctx.known(node.inputs[1]) is not None and (plan := winograd_plan(ctx, x, y, shape)):
-        _winograd(ctx, node, x, shape, fusion, y, plan)
+    elif group == 1 and ctx.is_known(node.inputs[1]) and (plan := winograd_plan(ctx, node, x, y, shape)):
+        winograd(ctx, node, x, fusion, y, plan)
+    elif as_planes and min(*shape.before, *shape.after) >= 0:
+        _over_planes(ctx, node, x, w, shape, fusion, y)
     else:
         _implicit_gemm(ctx, node, x, w, shape, fusion, y, group)
 
 
-def _along_channels(vector: View, spatial: int) -> View:
+def _few_planes(x: View, w: View) -> bool:
+    """Whether the input is an image of few channels as people hand it in, each channel a plane."""
+    return 0 < x.dims[1] <= _FEW_CHANNELS and x.strides[-1] == 1 and prod(w.dims[2:]) > 1
+
+
+def _over_planes(ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View) -> None:
+    """The channels as one more axis that windows span: planes are read where they are, rows of taps as one run.
+
+    Padding is copied around the image: with so few channels a test for each tap costs more than the product.
+    """
+    label = f"{node.name} input"
+    if any(shape.before) or any(shape.after):
+        x = bordered(ctx, x, (0, 0, *shape.before), (0, 0, *shape.after), label)
+
+    def deeper(view: View) -> View:
+        batch, channels, *spatial = view.dims
+        dims, steps = (batch, 1, channels, *spatial), (view.strides[0], 1, *view.strides[1:])
+        return View(view.buffer, view.dtype, dims, steps, view.offset)
+
+    none = (0,) * (len(shape.taps) + 1)
+    taps, stride, dilation = (x.dims[1], *shape.taps), (1, *shape.stride), (1, *shape.dilation)
+    over = Windows((x.dims[1], *x.dims[2:]), (1, *shape.out), taps, stride, dilation, none, none)
+    flat = View(y.buffer, y.dtype, (*y.dims[:2], 1, *y.dims[2:]), (*y.strides[:2], 0, *y.strides[2:]), y.offset)
+    _implicit_gemm(ctx, node, deeper(x), deeper(w), over, fusion, flat, 1)
+
+
+def along_channels(vector: View, spatial: int) -> View:
     """A vector [C] as [C, 1, ...], to be stretched over an image."""
     dims, strides = (*vector.dims, *(1,) * spatial), (*vector.strides, *(0,) * spatial)
     return View(vector.buffer, vector.dtype, dims, strides, vector.offset)
@@ -94,29 +120,66 @@ def _implicit_gemm(
     ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View, group: int
 ) -> None:
     depth, n = x.dims[1] // group, y.dims[1] // group
+    strides = (w.strides[0] * n, w.strides[0], _tap_stride(w), w.strides[1])
+    as_weights = View(w.buffer, w.dtype, (group, n, prod(shape.taps), depth), strides, w.offset)
+    value = node.inputs[1]
+    assert value is not None
+    lanes = ctx.target.lanes(x.dtype)
+    if n <= lanes // 2 and n <= _DOT_FILTERS and depth % lanes == 0 and group == 1 and ctx.is_known(value):
+        filters, taps = n, prod(shape.taps)
+
+        def pack_filters(known: np.ndarray) -> np.ndarray:
+            return pack_dot(np.moveaxis(known.reshape(filters, depth, taps), 1, 2), lanes)
+
+        packed = ctx.packed_weights(value, ("dot", filters, depth, taps, lanes), pack_filters, f"{value.name} to dot")
+        implicit_gemm(ctx, x, packed, dot_tile(ctx.target, n), shape, fusion, y, group, dot=True)
+        return
+    rows, vectors = register_tile(ctx, node, x.dtype, x.dims[0] * shape.pixels, n, depth * prod(shape.taps))
+    packed = pack(ctx, value, as_weights, vectors * lanes, vectors)
+    implicit_gemm(ctx, x, packed, (rows, vectors), shape, fusion, y, group)
+
+
+def implicit_gemm(
+    ctx: Lowering,
+    x: View,
+    packed: View,
+    tile: tuple[int, int],
+    shape: Windows,
+    fusion: Fusion,
+    y: View,
+    group: int,
+    pixels: np.ndarray | None = None,
+    *,
+    dot: bool = False,
+) -> None:
+    """Convolve `x` with weights packed for a register tile of (rows, vectors), or for `ImplicitGemm.dot`.
+
+    `pixels` are those of `y` that the windows compute, as int64 indices over images and axes; all of them in order
+    when None.
+    """
+    depth, n = x.dims[1] // group, y.dims[1] // group
     # With one channel its stride never counts: that of the last axis joins the taps to one run.
     channel = x.strides[1] if x.dims[1] > 1 else x.strides[-1]
     m, taps, spatial = x.dims[0] * shape.pixels, prod(shape.taps), len(shape.out)
-    rows, vectors = tile_for(ctx.target, x.dtype, m, n)
-    width = vectors * ctx.target.lanes(x.dtype)
-    strides = (w.strides[0] * n, w.strides[0], _tap_stride(w), w.strides[1])
-    as_weights = View(w.buffer, w.dtype, (group, n, taps, depth), strides, w.offset)
-    value = node.inputs[1]
-    assert value is not None
-    packed = pack(ctx, value, as_weights, width, vectors)
+    rows, vectors = tile
+    width = vectors if dot else vectors * ctx.target.lanes(x.dtype)
     panels, tiles = -(-n // width), -(-m // rows)
     block = blocking(ctx, group, tiles, rows * taps * depth * x.dtype.size, panels)
     blocks = -(-tiles // block)
     epilogue, operands = epilogue_of(fusion)
-    pixel = uniform_stride((x.dims[0], *x.dims[2:]), (x.strides[0], *x.strides[2:]))
+    pixel = pixel_stride(x)
     if shape.is_pointwise and pixel is not None:
-        spatial, unrolled, geometry = 0, 0, arguments(x_row=pixel)
+        spatial, unrolled, geometry = 0, (0, 0), arguments(x_row=pixel)
     else:
         run = _Run.of(x, shape, depth, channel)
-        unrolled = run.length if channel == 1 and run.length <= _UNROLLED else 0
+        unrolled = (0, 0) if dot else run.unrolled(shape, depth, channel)
         geometry = _geometry(ctx, x, shape, rows) | arguments(run=run.length, run_taps=run.count)
+    if pixels is not None:
+        geometry |= arguments(pixels=ctx.constant(pixels, "pixels of a phase"))
+    border = spatial > 0 and shape.reaches_out
+    ahead = fetched_ahead(ctx, packed) and unrolled == (0, 0)
     ctx.step(
-        ImplicitGemm(rows, vectors, spatial, x.dtype, epilogue, unrolled),
+        ImplicitGemm(rows, vectors, spatial, x.dtype, epilogue, *unrolled, border, dot, ahead, pixels is not None),
         arguments(
             x=x,
             w=packed,
@@ -129,7 +192,7 @@ def _implicit_gemm(
             x_group=depth * channel,
             w_panel=taps * depth * width,
             w_group=panels * taps * depth * width,
-            y_row=y.dims[1],
+            y_row=result_stride(y),
             y_group=n,
             panels=panels,
             blocks=blocks,
@@ -140,6 +203,7 @@ def _implicit_gemm(
         domain=group * panels * blocks,
         label=fusion.label,
         cost=block * rows * width * taps * depth / 16,
+        consumes=consumed(epilogue),
     )
 
 
@@ -170,92 +234,13 @@ class _Run:
         joined = shape.dilation[-1] == 1 and x.strides[-1] == depth * channel
         return cls(taps * depth, 1) if joined else cls(depth, taps)
 
-
-@dataclass(frozen=True)
-class WinogradPlan:
-    """Register tile, tiles of a block and of all images, for a convolution where Winograd's algorithm pays."""
-
-    rows: int
-    vectors: int
-    block: int
-    down: int
-    across: int
-    tiles: int
-
-
-def winograd_plan(ctx: Lowering, x: View, y: View, shape: Windows) -> WinogradPlan | None:
-    """The blocks in which F(4x4, 3x3) is fastest, if it beats direct convolution; by a model of a thread's cycles.
-
-    Direct convolution does 9 multiply-adds an output and channel, two vectors of them a cycle. Winograd does 36 for
-    16 outputs, reads all weights once a block, moves each tile's vectors through two transforms, and through the
-    third-level cache when a block is too large for the second.
-    """
-    ones, lanes, size = (1, 1), ctx.target.lanes(x.dtype), x.dtype.size
-    fits = shape.taps == (3, 3) and shape.stride == ones and shape.dilation == ones and x.dtype is DType.F32
-    channels, n = x.dims[1], y.dims[1]
-    if not fits or min(channels, n) < 2 * lanes or config.ACCURACY.get() == "exact":
-        return None
-    down, across = (-(-length // OUTPUT) for length in shape.out)
-    tiles = x.dims[0] * down * across
-    rows, vectors = tile_for(ctx.target, x.dtype, 1 << 20, n)
-    padded = -(-n // (vectors * lanes)) * vectors * lanes
-    weights = POSITIONS * channels * padded * size
-
-    def cycles(block: int) -> float:
-        """Of the thread with the most blocks."""
-        products = POSITIONS * block * channels * padded / (2 * lanes)
-        scratch = POSITIONS * block * (channels + padded) * size
-        spilled = 2 * scratch / _L3_BYTES_A_CYCLE if scratch > ctx.target.l2_bytes * _SHARE_OF_L2 else 0.0
-        moves = block * (channels + padded) / lanes * _CYCLES_A_TRANSFORM + spilled
-        each = max(products, weights / _weight_speed(ctx.target, weights)) + moves
-        blocks = -(-tiles // block)
-        return -(-blocks // ctx.threads) * each
-
-    most = max(1, -(-tiles // (ctx.threads * rows)))
-    block = min((rows * k for k in range(1, min(most, _MOST_ROWS) + 1)), key=cycles)
-    direct = x.dims[0] * shape.pixels * 9 * channels * n / (2 * lanes) / ctx.threads
-    if cycles(block) > _WORTH * direct:
-        return None
-    return WinogradPlan(rows, vectors, block, down, across, tiles)
-
-
-def _weight_speed(target: Target, weights: int) -> float:
-    """Bytes a cycle at which a thread reads that many bytes of weights, from the cache they fit in."""
-    if weights <= target.l2_bytes // 2:
-        return 32.0
-    return _L3_BYTES_A_CYCLE if weights <= target.l3_bytes // 2 else _MEMORY_BYTES_A_CYCLE
-
-
-def _winograd(
-    ctx: Lowering, node: ir.Node, x: View, shape: Windows, fusion: Fusion, y: View, plan: WinogradPlan
-) -> None:
-    width = plan.vectors * ctx.target.lanes(x.dtype)
-    known, value, channels, n = ctx.known(node.inputs[1]), node.inputs[1], x.dims[1], y.dims[1]
-    assert known is not None
-    assert value is not None
-
-    def make() -> np.ndarray:
-        return transform_weights(known, width)
-
-    stable = value.const_value is not None
-    u = ctx.packed.get((id(value.const_value), "winograd", width), make) if stable else make()
-    panels = -(-n // width)
-    z_at = TABLE_WORDS * 2 + POSITIONS * plan.block * channels
-    spare_at = z_at + POSITIONS * plan.block * panels * width
-    epilogue, operands = epilogue_of(fusion)
-    ctx.step(
-        Winograd(plan.rows, plan.vectors, x.dtype, epilogue),
-        arguments(x=x, u=ctx.constant(u, f"{value.name} transformed"), y=y, zeros=ctx.zeros(channels, x.dtype))
-        | arguments(tiles=plan.tiles, down=plan.down, across=plan.across, block=plan.block, channels=channels, n=n)
-        | arguments(panels=panels, size0=shape.size[0], size1=shape.size[1], out0=shape.out[0], out1=shape.out[1])
-        | arguments(pad0=shape.before[0], pad1=shape.before[1], x_batch=x.strides[0], x0=x.strides[2])
-        | arguments(x1=x.strides[3], y_row=n, z_at=z_at, spare_at=spare_at)
-        | operands,
-        domain=-(-plan.tiles // plan.block),
-        label=fusion.label,
-        cost=plan.block * channels * n,
-        scratch=(spare_at + 2 * width) * x.dtype.size,
-    )
+    def unrolled(self, shape: Windows, depth: int, channel: int) -> tuple[int, int]:
+        """How much of it to unroll: (elements of a run, runs of the axis before the last)."""
+        if channel != 1 or self.length > _UNROLLED:
+            return 0, 0
+        turns = shape.taps[-2] if len(shape.taps) > 1 else 1
+        together = depth == self.count == 1 and not shape.reaches_out and turns * self.length <= _UNROLLED_TURNS
+        return self.length, turns if together and turns > 1 else 0
 
 
 def _tap_stride(w: View) -> int:
@@ -265,24 +250,42 @@ def _tap_stride(w: View) -> int:
 
 def _depthwise(ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, fusion: Fusion, y: View) -> None:
     channels, taps = x.dims[1], prod(shape.taps)
-    known, value = ctx.known(node.inputs[1]), node.inputs[1]
-    if known is None:
+    value = node.inputs[1]
+    if not ctx.is_known(value):
         view = View(w.buffer, w.dtype, (taps, channels), (_tap_stride(w), w.strides[0]), w.offset)
         weights = ctx.copied(view)
     else:
         assert value is not None
-        key = (id(value.const_value), "depthwise")
 
-        def make() -> np.ndarray:
+        def by_tap(known: np.ndarray) -> np.ndarray:
             return np.ascontiguousarray(known.reshape(channels, taps).T)
 
-        weights = ctx.constant(ctx.packed.get(key, make) if value.const_value is not None else make())
+        weights = ctx.packed_weights(value, ("depthwise", taps, channels), by_tap, f"{value.name} by tap")
     epilogue, operands = epilogue_of(fusion)
     pixels, vectors = sweep_tile(ctx.target.lanes(x.dtype), channels)
+    spatial = len(shape.out)
+    shared = arguments(x=x, w=weights, y=y, y_row=result_stride(y)) | shape.sweep(x) | operands
+    kernel: Depthwise | DepthwiseRows = Depthwise(pixels, vectors, spatial, x.dtype, epilogue)
+    if shape.taps[-1] <= _ROW_TAPS:
+        last = (shape.taps[-1], shape.stride[-1], shape.dilation[-1])
+        kernel = DepthwiseRows(*_row_tile(shape, pixels, vectors), spatial, *last, x.dtype, epilogue)
+        shared |= arguments(zeros=ctx.zeros(channels, x.dtype))
     ctx.step(
-        Depthwise(pixels, vectors, len(shape.out), x.dtype, epilogue),
-        arguments(x=x, w=weights, y=y, y_row=channels) | shape.sweep(x) | operands,
+        kernel,
+        shared,
         domain=x.dims[0] * shape.rows,
         label=fusion.label,
         cost=shape.out[-1] * channels * taps / 4,
     )
+
+
+def _row_tile(shape: Windows, pixels: int, vectors: int) -> tuple[int, int]:
+    """(pixels, vectors) for a depthwise convolution with unrolled rows: as `sweep_tile` says, or more pixels and one
+    vector, where that leaves fewer pixels to be computed twice or the taps more registers.
+    """
+    out = shape.out[-1]
+    if vectors == 1 or out < pixels:
+        return min(pixels, out), vectors
+    wide = min(range(5, 9), key=lambda p: -(-out // p) * p)
+    costs = (-(-out // pixels) * pixels * (1.0 if shape.taps[-1] <= 3 else 1.2), -(-out // wide) * wide * 1.1)
+    return (pixels, vectors) if costs[0] <= costs[1] or out < wide else (wide, 1)

@@ -10,12 +10,12 @@ import numpy as np
 
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import ExprBuilder
-from sardonyx.compiler.kernels.gemm import ImplicitGemm, PackPanels, pack_panels, tile_for
+from sardonyx.compiler.kernels.gemm import ImplicitGemm, PackPanels, pack_panels, tile_costs
 from sardonyx.compiler.layout import uniform_stride
 from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View
 from sardonyx.errors import InvalidModelError
-from sardonyx.ops.places import epilogue_of, matrix_place
+from sardonyx.ops.places import consumed, epilogue_of, matrix_place
 from sardonyx.ops.table import FLOATS, lowers
 
 if TYPE_CHECKING:
@@ -29,20 +29,16 @@ _FLOPS_PER_FLOAT = 16
 
 def pack(ctx: Lowering, value: ir.Value, matrix: View, width: int, vectors: int) -> View:
     """Panels of `value` seen as [groups, n, taps, channels]: packed once when it is known, else by a step."""
-    known = ctx.known(value)
     groups, n, taps, channels = matrix.dims
-    if known is not None:
-        itemsize = known.itemsize
+    if ctx.is_known(value):
 
-        def make() -> np.ndarray:
+        def panels_of(known: np.ndarray) -> np.ndarray:
             flat = np.ascontiguousarray(known).reshape(-1)[matrix.offset :]
-            steps = tuple(s * itemsize for s in matrix.strides)
+            steps = tuple(s * known.itemsize for s in matrix.strides)
             return pack_panels(np.lib.stride_tricks.as_strided(flat, matrix.dims, steps, writeable=False), width)
 
-        if value.const_value is None:
-            return ctx.constant(make(), value.name or "")
-        key = (id(value.const_value), matrix.dims, matrix.strides, width)
-        return ctx.constant(ctx.packed.get(key, make), f"{value.name} in panels of {width}")
+        layout = ("panels", matrix.dims, matrix.strides, matrix.offset, width)
+        return ctx.packed_weights(value, layout, panels_of, f"{value.name} in panels of {width}")
     if taps != 1 and uniform_stride((taps, channels), matrix.strides[2:]) is None:
         matrix = ctx.copied(matrix)
     row = uniform_stride((taps, channels), matrix.strides[2:])
@@ -69,12 +65,23 @@ def pack(ctx: Lowering, value: ir.Value, matrix: View, width: int, vectors: int)
     return target
 
 
+def register_tile(ctx: Lowering, node: ir.Node, dtype: DType, m: int, n: int, depth: int) -> tuple[int, int]:
+    """(rows, vectors) of the register tile for a product of m rows, n columns and `depth` terms."""
+    costs = tile_costs(ctx.target, dtype, m, n)
+    return ctx.choices.best(("tile", dtype.value, m, n, depth), costs, costs.__getitem__, node.name or "")
+
+
 def blocking(ctx: Lowering, groups: int, tiles: int, tile_bytes: int, panels: int) -> int:
-    """Tiles in a block: as many as half of L2 holds the inputs of, but enough items for all threads."""
+    """Tiles in a block: as many as half of L2 holds the inputs of, but enough items for all threads, and all alike."""
     block = max(1, min(tiles, (ctx.target.l2_bytes // 2) // max(1, tile_bytes)))
     while block > 1 and groups * panels * -(-tiles // block) < 4 * ctx.threads:
         block = -(-block // 2)
-    return block
+    return -(-tiles // -(-tiles // block))
+
+
+def fetched_ahead(ctx: Lowering, packed: View) -> bool:
+    """Whether weights are better asked for before they are used: those of small layers are in the cache already."""
+    return packed.size * packed.dtype.size > ctx.target.l2_bytes
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def product(
     if prod(dims) == 0:
         return
     epilogue, operands = epilogue_of(fusion)
-    rows, vectors = tile_for(ctx.target, a.dtype, m, n)
+    rows, vectors = register_tile(ctx, node, a.dtype, m, n, depth)
     width = vectors * ctx.target.lanes(a.dtype)
     strides = (matrix.strides[0], matrix.strides[2], 0, matrix.strides[1])
     as_weights = View(matrix.buffer, matrix.dtype, (matrix.dims[0], n, 1, depth), strides, matrix.offset)
@@ -112,7 +119,7 @@ def product(
     block = blocking(ctx, groups, tiles, rows * depth * a.dtype.size, panels)
     blocks = -(-tiles // block)
     ctx.step(
-        ImplicitGemm(rows, vectors, 0, a.dtype, epilogue),
+        ImplicitGemm(rows, vectors, 0, a.dtype, epilogue, border=False, ahead=tiles > 1 and fetched_ahead(ctx, packed)),
         arguments(
             x=a,
             w=packed,
@@ -136,6 +143,7 @@ def product(
         domain=groups * panels * blocks,
         label=fusion.label,
         cost=block * rows * width * depth / _FLOPS_PER_FLOAT,
+        consumes=consumed(epilogue),
     )
 
 

@@ -30,7 +30,24 @@ def matrix_place(rows: Sequence[int], column: int | None, group: Sequence[int] =
     return place
 
 
+def pixel_stride(view: View) -> int | None:
+    """Elements from a pixel of the image [N, C, spatial...] to the next, over rows and images; None if they vary."""
+    return uniform_stride((view.dims[0], *view.dims[2:]), (view.strides[0], *view.strides[2:]))
+
+
+def result_stride(view: View) -> int:
+    """The same for a result that is laid out channels-last, be it a part of a wider tensor (`matrix_place` took it)."""
+    stride = pixel_stride(view)
+    assert stride is not None
+    return stride
+
+
 def epilogue_of(fusion: Fusion) -> tuple[Epilogue, dict[str, View | int]]:
     """The epilogue of a fusion placed by `matrix_place`, and its arguments."""
     epilogue = Epilogue(fusion.expr, tuple(place[0] for _, place in fusion.operands))
     return epilogue, epilogue.arguments([(view, place[1], place[2]) for view, place in fusion.operands])
+
+
+def consumed(epilogue: Epilogue) -> tuple[str, ...]:
+    """The operands of an epilogue that its kernel reads before it stores, and never again (see `Step.consumes`)."""
+    return tuple(f"e{index}" for index, column in enumerate(epilogue.columns) if column)

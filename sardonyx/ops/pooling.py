@@ -5,52 +5,116 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from sardonyx.compiler.kernels.pool import Pool
+import numpy as np
+
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.expr import Expr, ExprBuilder, identity
+from sardonyx.compiler.kernels.pool import Combine, MaxPoolIndices, Pool
 from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View, channels_last
-from sardonyx.ops.places import epilogue_of, matrix_place
-from sardonyx.ops.table import FLOATS, ints, lowers
-from sardonyx.ops.windows import sweep_tile, windows
+from sardonyx.errors import InvalidModelError
+from sardonyx.ops.places import epilogue_of, matrix_place, result_stride
+from sardonyx.ops.table import FLOATS, ints, lowers, opset
+from sardonyx.ops.windows import Windows, sweep_tile, windows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from sardonyx.compiler.fuse import Fusion
     from sardonyx.compiler.lower import Lowering
 
 
+_COMBINE: dict[str, Combine] = {"MaxPool": "max", "AveragePool": "mean"}
+
+Prelude = tuple[tuple[str, View | None], ...]
+
+
 def _form(node: ir.Node) -> str | None:
-    if len(node.outputs) > 1:
-        return "the indices output"
+    if node.op_type.endswith("LpPool") and opset(node) < 2:
+        return "a fractional p, before opset 2"
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
     return None if shape is not None and 3 <= len(shape) <= 5 else "the rank of its input"
 
 
-@lowers("MaxPool", "AveragePool", dtypes=FLOATS, supports=_form)
+@lowers("AveragePool", "LpPool", "GlobalLpPool", dtypes=FLOATS, supports=_form)
+@lowers("MaxPool", dtypes=FLOATS | {DType.I8, DType.U8}, supports=_form)
 def pool(ctx: Lowering, node: ir.Node) -> None:
-    """Maximum or mean of each window."""
-    mean = node.op_type == "AveragePool"
+    """Maximum, mean or p-norm of each window; of maxima where they stand, too."""
     x = ctx.channels_last(node.inputs[0])
-    taps = ints(node, "kernel_shape") or ()
+    taps = x.dims[2:] if node.op_type == "GlobalLpPool" else ints(node, "kernel_shape") or ()
     shape = windows(node, x.dims[2:], taps, where=node.name or node.op_type)
     spatial = len(shape.out)
     dims = (*x.dims[:2], *shape.out)
-    fusion = ctx.fusion(node, dims, x.dtype, matrix_place((0, *range(2, 2 + spatial)), 1))
-    y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims))
+    place = matrix_place((0, *range(2, 2 + spatial)), 1)
+    before, after = _norm(ctx, node, x.dtype) if node.op_type.endswith("LpPool") else (identity(x.dtype), ())
+    fusion = ctx.fusion(node, dims, x.dtype, place, after)
+    y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims), accepts=place)
+    if len(node.outputs) > 1 and node.outputs[1].name:
+        _with_indices(ctx, node, x, shape, fusion, y)
+        return
     if y.size == 0:
         return
     epilogue, operands = epilogue_of(fusion)
     counted: dict[str, View | int] = {}
-    if mean:
+    if node.op_type == "AveragePool":
         padded = bool(node.attributes.get_int("count_include_pad", 0))
         for axis in range(spatial):
             low = -shape.before[axis] if padded else 0
             high = shape.size[axis] + (shape.after[axis] if padded else 0)
             counted |= {f"low{axis}": low, f"high{axis}": high}
+    combine: Combine = "sum"
+    if node.op_type in _COMBINE:
+        combine = _COMBINE[node.op_type]
     pixels, vectors = sweep_tile(ctx.target.lanes(x.dtype), x.dims[1])
     ctx.step(
-        Pool(mean, pixels, vectors, spatial, x.dtype, epilogue),
-        arguments(x=x, y=y, y_row=x.dims[1]) | counted | shape.sweep(x) | operands,
+        Pool(combine, before, pixels, vectors, spatial, epilogue),
+        arguments(x=x, y=y, y_row=result_stride(y)) | counted | shape.sweep(x) | operands,
         domain=x.dims[0] * shape.rows,
         label=fusion.label,
         cost=shape.out[-1] * x.dims[1] * prod(taps) / 2,
+    )
+
+
+def _norm(ctx: Lowering, node: ir.Node, dtype: DType) -> tuple[Expr, Prelude]:
+    """|x| ** p, to be summed, and what makes a norm of the sum."""
+    p = node.attributes.get_int("p", 2)
+    if p < 1:
+        raise InvalidModelError("p is not a norm", where=node.name, expected="p > 0", got=str(p))
+    e = ExprBuilder()
+    factor = e.op("abs", e.leaf(dtype))
+    power: int | None = None
+    for bit in bin(p)[:1:-1]:  # the lowest first
+        if bit == "1":
+            power = factor if power is None else e.op("mul", power, factor)
+        factor = e.op("mul", factor, factor)
+    assert power is not None
+    if p <= 2:
+        return e.build(power), (("sqrt", None),) * (p - 1)
+    root = ctx.constant(np.full((), 1.0 / p, dtype.numpy))
+    return e.build(power), (("log", None), ("mul", root), ("exp", None))
+
+
+def _with_indices(ctx: Lowering, node: ir.Node, x: View, shape: Windows, fusion: Fusion, y: View) -> None:
+    """The maxima and their places: in row-major order of the spatial dims, or with the first moving fastest."""
+    dims, spatial = (*x.dims[:2], *shape.out), len(shape.out)
+    indices = ctx.result(node.outputs[1], dims, DType.I64, channels_last(dims))
+    if y.size == 0:
+        return
+    columns_first = bool(node.attributes.get_int("storage_order", 0))
+    walks = [prod(x.dims[2 : 2 + a] if columns_first else x.dims[3 + a :]) for a in range(spatial)]
+    steps = [d * w for d, w in zip(shape.dilation, walks, strict=True)]
+    offsets = np.tensordot(np.array(steps, np.int64), np.indices(shape.taps, np.int64), 1).reshape(-1)
+    epilogue, operands = epilogue_of(fusion)
+    plane = prod(x.dims[2:])
+    ctx.step(
+        MaxPoolIndices(spatial, x.dtype, epilogue),
+        arguments(x=x, y=y, y_row=result_stride(y), indices=indices, indices_row=x.dims[1])
+        | arguments(offsets=ctx.constant(offsets), pixels=shape.pixels, image=x.dims[1] * plane, plane=plane)
+        | {f"walk{axis}": walk for axis, walk in enumerate(walks)}
+        | shape.sweep(x)
+        | operands,
+        domain=x.dims[0] * shape.rows,
+        label=fusion.label,
+        cost=shape.out[-1] * x.dims[1] * prod(shape.taps),
+        writes=("y", "indices"),
     )

@@ -73,11 +73,11 @@ def _reduce(ctx: Lowering, node: ir.Node, x: View, axes: list[int], *, keep: boo
     kept = [a for a in range(len(x.dims)) if a not in axes]
     dims = tuple(1 if a in axes else d for a, d in enumerate(x.dims) if keep or a not in axes)
     places = kept if keep else list(range(len(kept)))
-    walk = _walk(x, kept, axes)
+    walk = walk_over(x, kept, axes)
     if walk is None:
         x = ctx.copied(x.permute((*kept, *axes)))
         kept, axes = list(range(len(kept))), list(range(len(kept), len(x.dims)))
-        walk = _Walk(True, prod(x.dims[a] for a in axes), 1)
+        walk = Walk(True, prod(x.dims[a] for a in axes), 1)
     column = None if walk.along else places[-1]
     rows = [i for i in range(len(dims)) if i != column]
     length = prod(x.dims[a] for a in axes)
@@ -113,7 +113,7 @@ def _reduce(ctx: Lowering, node: ir.Node, x: View, axes: list[int], *, keep: boo
 
 
 @dataclass(frozen=True)
-class _Walk:
+class Walk:
     """How a reduction reads its input: along contiguous elements or across them, and its two strides."""
 
     along: bool
@@ -121,7 +121,9 @@ class _Walk:
     step: int
 
 
-def _walk(x: View, kept: list[int], axes: list[int]) -> _Walk | None:
+def walk_over(x: View, kept: list[int], axes: list[int]) -> Walk | None:
+    """How to read x along `axes` for each place on the axes `kept`; None when it takes a copy."""
+
     def stride(over: list[int]) -> int | None:
         return uniform_stride([x.dims[a] for a in over], [x.strides[a] for a in over])
 
@@ -130,11 +132,11 @@ def _walk(x: View, kept: list[int], axes: list[int]) -> _Walk | None:
         return None
     outer = stride(kept)
     if step == 1 and outer is not None:
-        return _Walk(True, outer, 1)
+        return Walk(True, outer, 1)
     if not kept or (x.strides[kept[-1]] != 1 and x.dims[kept[-1]] != 1):
         return None
     rest = stride(kept[:-1])
-    return None if rest is None else _Walk(False, rest, step)
+    return None if rest is None else Walk(False, rest, step)
 
 
 @lowers("Softmax", "LogSoftmax", dtypes=FLOATS)
@@ -148,7 +150,7 @@ def softmax(ctx: Lowering, node: ir.Node) -> None:
     kept = [a for a in range(rank) if a not in over]
     order = (*kept, *over)
     length = prod(x.dims[a] for a in over)
-    walk = _walk(x, kept, over)
+    walk = walk_over(x, kept, over)
     if walk is None or not walk.along:
         x = ctx.copied(x.permute(order))
         outer = length

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.joins import adjacent
 from sardonyx.compiler.layout import dense_like, reshape_view
+from sardonyx.compiler.lower import anywhere
 from sardonyx.compiler.program import View
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.table import ALL, axes_input, axis_of, ints, lowers, opset
@@ -124,11 +126,30 @@ def expand(ctx: Lowering, node: ir.Node) -> None:
     ctx.define(node.outputs[0], x.broadcast(dims))
 
 
-@lowers("Concat", dtypes=ALL)
+@lowers("Concat", dtypes=ALL, joins=lambda node: node.attributes.get_int("axis", 1))
 def concat(ctx: Lowering, node: ir.Node) -> None:
-    """Each input is copied to its part of the result, which lies in memory as the largest input does."""
+    """Parts that were written side by side are one view already; others are copied to their place."""
     views = [ctx.view(value) for value in node.inputs]
     axis = axis_of(node.attributes.get_int("axis", 1), len(views[0].dims))
+    dims = _joined_dims(node, views, axis)
+    side_by_side = adjacent(views, axis)
+    if side_by_side is not None:
+        ctx.define(node.outputs[0], side_by_side)
+        return
+    largest = max(views, key=lambda view: view.size)
+    y = ctx.joins.whole(node, views, dims, axis)
+    if y is None:
+        order = dense_like(dims, largest.strides)
+        y = ctx.result(node.outputs[0], dims, largest.dtype, order, accepts=anywhere)
+    ctx.define(node.outputs[0], y)
+    at = y.offset
+    for view in views:
+        if view.buffer is not y.buffer or view.offset != at:
+            ctx.copy(view, View(y.buffer, y.dtype, view.dims, y.strides, at), node.name or "Concat")
+        at += view.dims[axis] * y.strides[axis]
+
+
+def _joined_dims(node: ir.Node, views: list[View], axis: int) -> tuple[int, ...]:
     dims = list(views[0].dims)
     for view in views[1:]:
         if len(view.dims) != len(dims) or any(
@@ -141,13 +162,7 @@ def concat(ctx: Lowering, node: ir.Node) -> None:
                 got=str(list(view.dims)),
             )
     dims[axis] = sum(view.dims[axis] for view in views)
-    largest = max(views, key=lambda view: view.size)
-    y = ctx.result(node.outputs[0], tuple(dims), largest.dtype, dense_like(dims, largest.strides))
-    at = 0
-    for view in views:
-        part = View(y.buffer, y.dtype, view.dims, y.strides, y.offset + at * y.strides[axis])
-        ctx.copy(view, part, node.name or "Concat")
-        at += view.dims[axis]
+    return tuple(dims)
 
 
 @lowers("Split", dtypes=ALL, known=(1,))
@@ -191,36 +206,3 @@ def slice_(ctx: Lowering, node: ir.Node) -> None:
         offset += part.start * strides[axis] if part else 0
         dims[axis], strides[axis] = len(part), strides[axis] * part.step
     ctx.define(node.outputs[0], View(x.buffer, x.dtype, tuple(dims), tuple(strides), offset))
-
-
-def _constant_pad(node: ir.Node) -> str | None:
-    mode = node.attributes.get_string("mode", "constant")
-    if mode != "constant":
-        return f"mode {mode}"
-    return "pads given as an attribute, before opset 11" if len(node.inputs) < 2 else None
-
-
-@lowers("Pad", dtypes=ALL, known=(1, 2, 3), supports=_constant_pad)
-def pad(ctx: Lowering, node: ir.Node) -> None:
-    """Constant padding: the result is filled, then the input copied into it; negative pads cut."""
-    x, pads = ctx.view(node.inputs[0]), ctx.known(node.inputs[1])
-    assert pads is not None
-    given = [ctx.known(v) if v is not None else None for v in node.inputs[2:]]
-    value = given[0] if given and given[0] is not None else np.zeros((), x.dtype.numpy)
-    rank = len(x.dims)
-    axes = [axis_of(int(a), rank) for a in given[1]] if len(given) > 1 and given[1] is not None else list(range(rank))
-    before, after = [0] * rank, [0] * rank
-    for index, axis in enumerate(axes):
-        before[axis], after[axis] = int(pads[index]), int(pads[len(axes) + index])
-    dims = tuple(b + d + a for b, d, a in zip(before, x.dims, after, strict=True))
-    if min(dims, default=0) < 0 or len(pads) != 2 * len(axes):
-        raise ValueError(f"pads {pads.tolist()}")
-    y = ctx.result(node.outputs[0], dims, x.dtype, dense_like(dims, x.strides))
-    fill = ctx.constant(np.asarray(value, x.dtype.numpy).reshape(()))
-    ctx.copy(fill, y, f"{node.name} fill")
-    inner = tuple(d + min(b, 0) + min(a, 0) for b, d, a in zip(before, x.dims, after, strict=True))
-    source_at = sum(max(-b, 0) * s for b, s in zip(before, x.strides, strict=True))
-    target_at = sum(max(b, 0) * s for b, s in zip(before, y.strides, strict=True))
-    if min(inner) > 0:
-        source = View(x.buffer, x.dtype, inner, x.strides, x.offset + source_at)
-        ctx.copy(source, View(y.buffer, y.dtype, inner, y.strides, y.offset + target_at), node.name or "Pad")

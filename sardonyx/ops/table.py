@@ -27,7 +27,8 @@ class Operator:
     """One operator: either a rule that lowers it or a scalar function that says what it does to each element.
 
     `dtypes` are the types its first input may have; `known` the inputs that must be known when the program is
-    lowered (constants, or computed from dims); `supports` gives the reason why a node's form is not native.
+    lowered (constants, or computed from dims); `supports` gives the reason why a node's form is not native; `joins` is
+    the axis along which it joins all its inputs; `counts` says that only a run tells how many results there are.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Operator:
     scalar: Scalar | None = None
     known: tuple[int, ...] = ()
     supports: Support | None = None
+    joins: Callable[[ir.Node], int] | None = None
+    counts: bool = False
 
 
 OPERATORS: dict[tuple[str, str], Operator] = {}
@@ -49,11 +52,16 @@ def lowers(
     known: tuple[int, ...] = (),
     supports: Support | None = None,
     domain: str = "",
+    joins: Callable[[ir.Node], int] | None = None,
+    counts: bool = False,
 ) -> Callable[[Rule], Rule]:
     """Register a lowering rule for operators."""
 
     def register(rule: Rule) -> Rule:
-        _add(Operator(name, domain, dtypes, rule=rule, known=known, supports=supports) for name in names)
+        _add(
+            Operator(name, domain, dtypes, rule, known=known, supports=supports, joins=joins, counts=counts)
+            for name in names
+        )
         return rule
 
     return register

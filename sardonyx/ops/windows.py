@@ -37,6 +37,12 @@ class Windows:
         ones = (1,) * len(self.size)
         return self.taps == ones and self.stride == ones and not any(self.before) and not any(self.after)
 
+    @property
+    def reaches_out(self) -> bool:
+        """Whether some window leaves the input."""
+        axes = zip(self.size, self.out, self.taps, self.stride, self.dilation, self.before, strict=True)
+        return any(pad > 0 or (o - 1) * s - pad + (t - 1) * d >= size for size, o, t, s, d, pad in axes)
+
     def arguments(self, x: View) -> dict[str, View | int]:
         """The kernel arguments of `kernels.window.axis_parameters`, for an input [N, C, spatial...]."""
         values: dict[str, View | int] = {}

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from sardonyx.model.content import Derived, largest
 from sardonyx.passes.base import Miss, Pass, Rewrite
-from sardonyx.passes.query import ONNX, constant, new_constant, only_use, opset, used, walk
+from sardonyx.passes.query import ONNX, constant, constant_value, new_constant, only_use, opset, used, walk
 
 Array = np.ndarray[Any, Any]
 
@@ -156,12 +157,13 @@ def _folded(layer: ir.Node, norm: ir.Node, affine: _Affine, factor: Array, beta:
         if only_use(bias_value):
             drop.append(bias_value)
             bias_name = bias_value.name or bias_name
-    weight = _scaled(weight_value.const_value.numpy(), factor)
+    weight = _scaled(weight_value.const_value, factor)
+    dtype = weight_value.const_value.dtype.numpy()
     with np.errstate(over="ignore"):
-        new_bias = np.broadcast_to(shift, channels).astype(weight.dtype)
-    if not (np.isfinite(weight).all() and np.isfinite(new_bias).all()):
-        return Miss(norm, f"the folded weights do not fit {weight.dtype}")
-    parameters = [new_constant(weight_value.name or "", weight), new_constant(bias_name, new_bias)]
+        new_bias = np.broadcast_to(shift, channels).astype(dtype)
+    if weight is None or not np.isfinite(new_bias).all():
+        return Miss(norm, f"the folded weights do not fit {dtype}")
+    parameters = [constant_value(weight_value.name or "", weight), new_constant(bias_name, new_bias)]
     attributes = [a for a in layer.attributes.values() if a.name != "beta"]
     anew = ir.Node(
         ONNX,
@@ -182,7 +184,21 @@ def _folded(layer: ir.Node, norm: ir.Node, affine: _Affine, factor: Array, beta:
     )
 
 
-def _scaled(weight: Array, factor: Array) -> Array:
+def _scaled(weight: ir.TensorProtocol, factor: Array) -> ir.TensorProtocol | None:
+    """weight * factor; None when an element of it is not finite.
+
+    When the largest weight and factor tell that all are finite, the product is computed only when it is asked for:
+    never if the compiler finds it packed in its cache.
+    """
+    dtype = weight.dtype.numpy()
+    if dtype.kind == "f" and largest(weight) * float(np.abs(factor).max(initial=0)) <= float(np.finfo(dtype).max):
+        recipe = b"|".join([b"scaled", repr(factor.shape).encode(), factor.tobytes()])
+        return Derived(weight, lambda array: _product(array, factor), recipe)
+    scaled = _product(weight.numpy(), factor)
+    return ir.Tensor(scaled) if np.isfinite(scaled).all() else None
+
+
+def _product(weight: Array, factor: Array) -> Array:
     """weight * factor, multiplied in float64 and rounded once, without a float64 copy of the weights."""
     result = np.empty(weight.shape, weight.dtype)
     with np.errstate(over="ignore"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from sardonyx.passes.query import subgraphs
 
@@ -20,6 +19,8 @@ def normalized(model: ir.Model) -> ir.Model:
     _link_outputs(model.graph, {})
     result = model.clone()
     if result.ir_version < 4:
+        from onnx_ir.passes.common import RemoveInitializersFromInputsPass  # slow to import
+
         RemoveInitializersFromInputsPass()(result)
         result.ir_version = 4
     return result

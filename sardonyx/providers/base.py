@@ -25,10 +25,14 @@ class Availability:
 
 @dataclass(frozen=True)
 class Claim:
-    """A provider's answer for one node: `reason` says why not when it is declined."""
+    """A provider's answer for one node: `reason` says why not when it is declined.
+
+    `counts` says that only a run tells the dims of its results: nodes that read them then go to a later segment.
+    """
 
     accepted: bool
     reason: str = ""
+    counts: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import numpy as np
 from sardonyx import config
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.jit import codegen_version, host_target
-from sardonyx.compiler.lower import Lowering, PackedWeights, Rules
+from sardonyx.compiler.lower import Lowering, Rules
+from sardonyx.compiler.packed import PackedWeights, session_weights
 from sardonyx.compiler.program import Program
-from sardonyx.compiler.target import available_threads
+from sardonyx.compiler.target import Target, available_threads
+from sardonyx.compiler.tuning import choices_for
 from sardonyx.errors import ConfigError
 from sardonyx.ops import operator_of
 from sardonyx.ops.evaluate import evaluate
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 _NATIVE = Claim(True, "native code")
+_COUNTING = Claim(True, "native code", counts=True)
 _FOLDED = Claim(True, "known when the program is made")
 _NEVER_FOLDED = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -72,7 +75,7 @@ class CPUExecutable:
     """A compiled subgraph; a new choice of input dims makes a new program out of mostly the same kernels."""
 
     def __init__(self, model: ir.Model, options: CompileOptions) -> None:
-        self._graph, self._packed = model.graph, PackedWeights()
+        self._graph, self._packed = model.graph, session_weights()
         self._target = host_target()
         self._threads = options.threads or available_threads()
         self._native = NativeExecutable(
@@ -87,8 +90,7 @@ class CPUExecutable:
             self._native.binding(dims)
 
     def _lower(self, dims: Dims) -> Program:
-        rules = Rules(_rule, _scalar, evaluate)
-        return Lowering(self._graph, dims, self._target, rules, self._threads, self._packed).run()
+        return lower(self._graph, dims, self._target, self._threads, self._packed)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """See `providers.base.Executable`."""
@@ -106,6 +108,12 @@ class CPUExecutable:
         return self._native.binding(chosen).program
 
 
+def lower(graph: ir.Graph, dims: Dims, target: Target, threads: int, packed: PackedWeights) -> Program:
+    """The program of a graph whose inputs have these dims, for any processor, this one or another."""
+    rules = Rules(_rule, _scalar, _joins, evaluate)
+    return Lowering(graph, dims, target, rules, threads, packed, choices_for(target, threads)).run()
+
+
 def _rule(node: ir.Node) -> Rule | None:
     operator = operator_of(node)
     return operator.rule if operator is not None else None
@@ -114,6 +122,11 @@ def _rule(node: ir.Node) -> Rule | None:
 def _scalar(node: ir.Node) -> Scalar | None:
     operator = operator_of(node)
     return operator.scalar if operator is not None else None
+
+
+def _joins(node: ir.Node) -> int | None:
+    operator = operator_of(node)
+    return operator.joins(node) if operator is not None and operator.joins is not None else None
 
 
 def _declared_dims(graph: ir.Graph) -> Dims | None:
@@ -150,7 +163,8 @@ def _claim(node: ir.Node, known: set[ir.Value]) -> Claim:
         if value is not None and not _is_known(value, known):
             return Claim(False, f"input {value.name!r} is not known before the run")
     reason = operator.supports(node) if operator.supports is not None else None
-    return Claim(False, reason) if reason is not None else _NATIVE
+    accepted = _COUNTING if operator.counts else _NATIVE
+    return accepted if reason is None else Claim(False, reason)
 
 
 def _is_known(value: ir.Value, known: set[ir.Value]) -> bool:

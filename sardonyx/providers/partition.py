@@ -59,8 +59,9 @@ def partition(model: ir.Model, providers: Sequence[Provider]) -> Partition:
 
     Every node goes to the first of `providers` that claims it. Islands too small to be worth their borders
     then go to the provider around them, when that claims them too (`BORDER_ELEMENTS`). Nodes are ordered to
-    change provider as rarely as their dependencies allow; so every segment is convex. Weights are shared
-    with the original model, never copied.
+    change provider as rarely as their dependencies allow; so every segment is convex. What reads the results
+    of a node that counts them (`Claim.counts`) is in a later segment. Weights are shared with the original
+    model, never copied.
 
     UnsupportedOperatorError when no provider claims a node. Nested bodies go with the node they belong to.
     """
@@ -71,7 +72,7 @@ def partition(model: ir.Model, providers: Sequence[Provider]) -> Partition:
     while True:
         home, reasons = _homes(model, nodes, providers, claims)
         order = [list(range(len(nodes)))]
-        if len(set(home)) > 1:
+        if len(set(home)) > 1 or _counting(nodes, home, claims):
             order = _absorb(nodes, home, reasons, providers, claims)
         whole = len(order) == 1
         segments = [model] if whole else _cut(model, [[nodes[index] for index in part] for part in order])
@@ -213,7 +214,7 @@ def _absorb(
     Changes `home` and `reasons`. No node moves twice, so it ends.
     """
     before = _dependencies(nodes)
-    order = _schedule(before, home)
+    order = _schedule(before, home, _counting(nodes, home, claims))
     moved: set[int] = set()
     while True:
         islands = _islands(order, nodes, home, claims, moved)
@@ -227,7 +228,18 @@ def _absorb(
             moved.update(segment)
         if not islands:
             return order
-        order = _schedule(before, home)
+        order = _schedule(before, home, _counting(nodes, home, claims))
+
+
+def _counting(
+    nodes: Sequence[ir.Node], home: Sequence[int], claims: Sequence[Mapping[ir.Node, Claim]]
+) -> frozenset[int]:
+    """The nodes of which only a run tells the dims of the results, where they run now."""
+    return frozenset(
+        index
+        for index, (node, place) in enumerate(zip(nodes, home, strict=True))
+        if claims[place].get(node, _NO_ANSWER).counts
+    )
 
 
 def _islands(
@@ -243,6 +255,8 @@ def _islands(
     for position, segment in enumerate(order):
         around = {home[order[p][0]] for p in (position - 1, position + 1) if 0 <= p < len(order)}
         if position == taken + 1 or len(around) != 1 or not moved.isdisjoint(segment):
+            continue
+        if home[segment[0]] in around:  # cut off by a node that counts
             continue
         place = around.pop()
         elements = _elements(nodes[index] for index in segment)
@@ -277,17 +291,19 @@ def _dependencies(nodes: Sequence[ir.Node]) -> list[list[int]]:
     return [sorted({producer[value] for value in reads(node) if value in producer}) for node in nodes]
 
 
-def _schedule(before: Sequence[Sequence[int]], home: Sequence[int]) -> list[list[int]]:
+def _schedule(before: Sequence[Sequence[int]], home: Sequence[int], counting: frozenset[int]) -> list[list[int]]:
     """Segments of nodes (indices, ascending) of one provider each, in an order that can be run.
 
     Takes all it can of one provider before it turns to the next: for two providers this changes provider as
     rarely as possible once it is known which begins, so each beginning is tried and the shortest kept.
     """
     starts = sorted({home[index] for index, earlier in enumerate(before) if not earlier})
-    return min((_drain(before, home, start) for start in starts), key=len)
+    return min((_drain(before, home, counting, start) for start in starts), key=len)
 
 
-def _drain(before: Sequence[Sequence[int]], home: Sequence[int], start: int) -> list[list[int]]:
+def _drain(
+    before: Sequence[Sequence[int]], home: Sequence[int], counting: frozenset[int], start: int
+) -> list[list[int]]:
     after: list[list[int]] = [[] for _ in before]
     for index, earlier in enumerate(before):
         for one in earlier:
@@ -301,13 +317,20 @@ def _drain(before: Sequence[Sequence[int]], home: Sequence[int], start: int) -> 
     place = start
     while any(ready.values()):
         segment: list[int] = []
+        held: list[int] = []  # Ready, but for the next segment: they read what was counted in this one.
         while ready[place]:
             index = heappop(ready[place])
             segment.append(index)
             for later in after[index]:
                 missing[later] -= 1
                 if not missing[later]:
-                    heappush(ready[home[later]], later)
+                    counted = any(one in counting and one in segment for one in before[later])
+                    if counted:
+                        held.append(later)
+                    else:
+                        heappush(ready[home[later]], later)
+        for later in held:
+            heappush(ready[home[later]], later)
         if segment:
             segments.append(sorted(segment))
         # Next comes whoever has the earliest node waiting: that keeps close to the model's own order.

@@ -1,7 +1,8 @@
 """Operators that onnx.reference lacks or computes otherwise than the specification says.
 
 Its own Loop stacks scan outputs along an existing axis and takes an absent condition for false; its own Scan
-knows axis 0 forwards only; DequantizeLinear starts at opset 19; the others it does not have.
+knows axis 0 forwards only; its LRN fills as many channels as there are images; DequantizeLinear starts at opset 19;
+the others it does not have.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def replacements(domain: str, version: int | None) -> list[type[OpRun]]:
         return [CategoryMapper, ZipMap]
     if domain:
         return []
-    found = [GlobalLpPool, Loop, Scatter]
+    found = [GlobalLpPool, Loop, LRN, Scatter]
     if version >= 9:  # Scan-8 has a batch axis and is refused.
         found.append(Scan)
     if 10 <= version < 19:
@@ -166,6 +167,23 @@ class GlobalLpPool(OpRun):  # type: ignore[misc]
         axes = tuple(range(2, x.ndim))
         total = np.sum(np.abs(x.astype(np.float64)) ** power, axis=axes, keepdims=True)
         return ((total ** (1 / power)).astype(x.dtype),)
+
+
+class LRN(OpRun):  # type: ignore[misc]
+    """x / (bias + alpha / size * the sum of x^2 over `size` channels around) ^ beta."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Value, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int = 1, **_: Any
+    ) -> tuple[Value]:
+        squares = x.astype(np.float64) ** 2
+        channels, before = x.shape[1], (size - 1) // 2
+        sums = np.zeros_like(squares)
+        for channel in range(channels):
+            window = slice(max(0, channel - before), channel - before + size)
+            sums[:, channel] = squares[:, window].sum(axis=1)
+        return ((x / (bias + alpha / size * sums) ** beta).astype(x.dtype),)
 
 
 class ZipMap(OpRun):  # type: ignore[misc]

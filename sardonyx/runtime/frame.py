@@ -11,7 +11,7 @@ import numpy as np
 
 from sardonyx.compiler import executor as native
 from sardonyx.compiler.memory import ALIGNMENT, MemoryPlan
-from sardonyx.compiler.program import BufferKind, Kernel, Program, View
+from sardonyx.compiler.program import BufferKind, Counted, Kernel, Program, View
 from sardonyx.runtime.threads import ThreadPool, words
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ class Frame:
         for index, step in enumerate(program.steps):
             row = self._table[index * native.STEP_WORDS :]
             parts = min(pool.threads, -(-step.domain // step.chunk))
-            row[:5] = (addresses[step.kernel], address_of(self._blocks) + 8 * at, step.domain, step.chunk, parts)
+            waits = profile or plan.groups[index] == index  # times of steps that overlap would mean nothing
+            block = address_of(self._blocks) + 8 * at
+            row[: native.STEP_WAITS + 1] = (addresses[step.kernel], block, step.domain, step.chunk, parts, waits)
             at = self._fill(step, at, bases)
         self._tickets[native.EXPECTED_RUN :: ticket_stride] = 1  # the first run's number
         self._job = self._make_job(ticket_stride, stride)
@@ -72,7 +74,12 @@ class Frame:
         self._bound = [self._patches.get(view.buffer.index, []) for view in program.inputs]
         self._made: list[tuple[View | Array, Any, list[Patch]]] = [
             (v, v.dtype.numpy, self._patches.get(v.buffer.index, [])) if isinstance(v, View) else (v, v.dtype, [])
-            for v in program.outputs
+            for v in (output.view if isinstance(output, Counted) else output for output in program.outputs)
+        ]
+        self._counted = [
+            (index, output.axis, self._patches.get(output.count.buffer.index, []))
+            for index, output in enumerate(program.outputs)
+            if isinstance(output, Counted)
         ]
         self._words = self._blocks.data  # a memoryview, whose items are set faster than an array's
 
@@ -119,7 +126,14 @@ class Frame:
             else:
                 output = made.copy()
             outputs.append(output)
+        counts = np.zeros(len(self._counted), np.int64)
+        for slot, (_, _, patches) in enumerate(self._counted):
+            for word, _ in patches:
+                words[word] = address_of(counts) + 8 * slot
         self._execute(self._address)
+        for (index, axis, _), count in zip(self._counted, counts, strict=True):
+            whole = (slice(None),) * axis
+            outputs[index] = outputs[index][(*whole, slice(int(count)))].copy()
         return outputs
 
     def times(self) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from cli_cases import error_of, invoke, run_json
 import sardonyx
 from sardonyx.zoo import digits
 
-COMMANDS = ["demo", "run", "inspect", "bench", "convert", "providers"]
+COMMANDS = ["demo", "run", "inspect", "bench", "tune", "convert", "providers"]
 
 # Put on the path of a child, this makes packages look as if they were not installed.
 REFUSE = """
@@ -109,7 +109,7 @@ def test_inspect_counts_what_onnx_counts():
     assert "BatchNormalization" in told.stdout
 
 
-@pytest.mark.parametrize("name", ["run", "inspect", "bench"])
+@pytest.mark.parametrize("name", ["run", "inspect", "bench", "tune"])
 def test_a_file_that_is_no_model_is_a_typed_error(name, tmp_path):
     path = tmp_path / "broken.onnx"
     path.write_bytes(digits.model_path().read_bytes()[:1000])

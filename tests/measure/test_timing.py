@@ -40,6 +40,9 @@ def test_runtimes_take_turns_and_ratios_are_the_peers_time_over_ours():
     assert ratio.peer == "peer"
     assert ratio.low <= ratio.median <= ratio.high
     assert ratio.median > 1.2
+    assert {name: len(medians) for name, medians in timing.medians.items()} == {"ours": 3, "peer": 3}
+    ratios = [b / a for a, b in zip(timing.medians["ours"], timing.medians["peer"], strict=True)]
+    assert sorted(ratios) == pytest.approx([ratio.low, ratio.median, ratio.high])
 
 
 def test_a_runtime_slower_than_the_budget_is_called_once_a_round():

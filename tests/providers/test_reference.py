@@ -152,6 +152,13 @@ def test_global_lp_pool_and_scatter():
     assert_as_onnxruntime(scatter, np.zeros(3, np.float32), np.array([2, 0]), np.array([5, 6], np.float32))
 
 
+@pytest.mark.parametrize("size", [1, 3, 5, 9])
+def test_lrn_of_every_channel(size):
+    x = np.random.default_rng(0).normal(scale=5, size=(2, 7, 3, 2)).astype(np.float32)
+    node = f"LRN <size = {size}, alpha = 0.5, beta = 0.6, bias = 1.5> (x)"
+    assert_as_onnxruntime(parse(f"g (float[2,7,3,2] x) => (float[2,7,3,2] y) {{ y = {node} }}"), x, rtol=1e-5)
+
+
 def test_zip_map_and_category_mapper():
     ml = ', "ai.onnx.ml" : 3'
     zip_map = helper.make_model(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import helper
 
+from tests.suites import normalization, padding, pooling, selection, spatial
 from tests.suites.case import Case, floats, node
 
 __all__ = ["CASES", "Case", "floats", "node"]
@@ -160,6 +161,13 @@ def _convolutions() -> Iterator[Case]:
         (1, 8, 3, 1, 0, 1, 1, 12),
         (5, 1, 7, 1, 3, 1, 1, 5),
         (6, 33, 2, 3, 0, 1, 1, 17),
+        (3, 20, 3, 2, 1, 2, 1, 14),
+        (2, 9, 7, 2, 3, 1, 1, 16),
+        (4, 24, 9, 1, 0, 1, 1, 12),
+        (32, 3, 9, 1, 4, 1, 1, 13),
+        (64, 1, 1, 1, 0, 1, 1, 9),
+        (16, 2, 3, 2, 1, 1, 1, 8),
+        (48, 4, 3, 1, 2, 2, 1, 7),
     ]
     for c, o, t, s, p, d, g, h in shapes:
         attributes = {"strides": [s, s], "pads": [p] * 4, "dilations": [d, d], "group": g}
@@ -189,6 +197,15 @@ def _convolutions() -> Iterator[Case]:
         [node("Conv", "x w", pads=[1] * 6, strides=[1, 2, 1])],
         {"x": floats(1, 6, 5, 6, 7)},
         {"w": floats(9, 6, 3, 3, 3)},
+    )
+    planes = {"x": floats(2, 3, 4, 7, 8)}
+    yield Case("Conv-3d-planes", [node("Conv", "x w", pads=[1, 0, 2, 1, 1, 0])], planes, {"w": floats(9, 3, 3, 2, 3)})
+    yield Case("Conv-1d-planes", [node("Conv", "x w", pads=[2, 1])], {"x": floats(2, 4, 15)}, {"w": floats(9, 4, 5)})
+    yield Case(
+        "Conv-few-filters",
+        [node("Conv", "x w b", "c", pads=[1, 1, 0, 2]), node("Tanh", "c", "t"), node("Mul", "t s")],
+        {"x": floats(2, 16, 7, 9), "s": floats(2, 3, 6, 10)},
+        {"w": floats(3, 16, 3, 3), "b": floats(3)},
     )
     yield Case("Conv-weights-fed", [node("Conv", "x w", pads=[1] * 4)], {**image, "w": floats(9, 6, 3, 3)})
     yield Case("Conv-depthwise-fed", [node("Conv", "x w", group=6)], {**image, "w": floats(6, 1, 3, 3)})
@@ -368,4 +385,9 @@ CASES: tuple[Case, ...] = (
     *_pools(),
     *_reductions(),
     *_shapes(),
+    *normalization.CASES,
+    *padding.CASES,
+    *pooling.CASES,
+    *selection.CASES,
+    *spatial.CASES,
 )

@@ -10,7 +10,7 @@ import numpy as np
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.epilogue import Epilogue
-from sardonyx.compiler.kernels.window import TABLES, Tile, axis_parameters, tile_at
+from sardonyx.compiler.kernels.window import SCATTERED, TABLES, Tile, axis_parameters, tile_at
 from sardonyx.compiler.layout import aligned_zeros
 from sardonyx.compiler.program import Kernel
 from sardonyx.compiler.target import Target
@@ -30,6 +30,29 @@ _SIZES += ("panels", "blocks", "block_tiles")
 
 
 @dataclass(frozen=True)
+class _Panel:
+    """A panel's weights from some element of the window on: `width` for each of its elements.
+
+    `later` is where those of the next panel lie that are fetched meanwhile, `share` of them with each element.
+    """
+
+    at: Ptr
+    width: int
+    later: Ptr | None = None
+    share: Int | None = None
+
+    @property
+    def ahead(self) -> tuple[Ptr, Int] | None:
+        """What `accumulate` is to prefetch."""
+        return None if self.later is None or self.share is None else (self.later, self.share)
+
+    def after(self, elements: Int) -> _Panel:
+        """The same after some elements of the window."""
+        later = None if self.later is None or self.share is None else self.later + elements * self.share
+        return _Panel(self.at + elements * self.width, self.width, later, self.share)
+
+
+@dataclass(frozen=True)
 class ImplicitGemm(Kernel):
     """y[g, m, n] = epilogue(sum over taps t and channels c of x[g, window(m) + t, c] * w[g, n, t, c]).
 
@@ -45,7 +68,12 @@ class ImplicitGemm(Kernel):
     The channel stride of the input is an argument, so channels-first inputs are read where they are. Rows past
     the last one repeat it, which is harmless since a tile loads all its operands before it stores.
     Short runs of contiguous elements (`run` of them, when not 0) are unrolled: in first layers, with few channels, a
-    loop over them would cost more than its body.
+    loop over them would cost more than its body; so are the taps of the axis before the last (`turns`) when the
+    channels are one. With `dot`, for a few columns only, vectors run along the channels (a whole number of them)
+    instead of the columns: `vectors` is then n, weights are in the layout of `pack_dot`, and each sum is reduced at the
+    end. `border`: some windows may leave the input. `scattered`: the pixels that the rows compute stand in a table.
+    `ahead`: while a panel is used the next one is fetched from memory, a share with each tile; otherwise the first tile
+    would wait for it.
     After XNNPACK's indirect convolution (Dukhan, arXiv:1907.02129), with the indirection computed in registers.
     """
 
@@ -55,6 +83,11 @@ class ImplicitGemm(Kernel):
     dtype: DType
     epilogue: Epilogue
     run: int = 0
+    turns: int = 0
+    border: bool = True
+    dot: bool = False
+    ahead: bool = False
+    scattered: bool = False
 
     def parameters(self) -> tuple[Parameter, ...]:
         """x, w, y and zeros (`channels * channel_stride` of them), strides and counts, then each spatial axis.
@@ -69,6 +102,8 @@ class ImplicitGemm(Kernel):
             slots += [*TABLES, *(Parameter(name) for name in ("corner_axis", "run", "run_taps"))]
         else:
             slots.append(Parameter("x_row"))
+        if self.scattered:
+            slots.append(SCATTERED)
         return (*slots, *axis_parameters(self.spatial), *self.epilogue.parameters())
 
     def emit(self, k: Builder) -> None:
@@ -87,62 +122,84 @@ class ImplicitGemm(Kernel):
             first = block * k.size("block_tiles")
             tiles = (k.size("m") + (self.rows - 1)) // self.rows
             with k.loop(k.min(first + k.size("block_tiles"), tiles), start=first) as number:
-                tile = tile_at(k, inputs, number * self.rows, self.rows, windows=self.spatial > 0)
+                first_row, windows = number * self.rows, self.spatial > 0
+                tile = tile_at(k, inputs, first_row, self.rows, windows=windows, scattered=self.scattered)
                 acc = [k.const(0.0, self.dtype, lanes) for _ in range(self.rows * self.vectors)]
-                self._sum(k, tile, number, weights, acc)
+                self._sum(k, tile, number, self._panel(k, weights, number - first, block), acc)
                 self._store(k, tile, acc, outputs, operands, column)
 
-    def _sum(self, k: Builder, tile: Tile, number: Int, weights: Ptr, acc: list[Val]) -> None:
+    def _panel(self, k: Builder, weights: Ptr, turn: Int, block: Int) -> _Panel:
+        """The panel for the `turn`th tile of a block."""
+        width = self.vectors if self.dot else self.vectors * k.target.lanes(self.dtype)
+        if not self.ahead:
+            return _Panel(weights, width)
+        left = (k.size("m") + (self.rows - 1)) // self.rows - block * k.size("block_tiles")
+        turns = k.min(k.size("block_tiles"), left)
+        share = (turns + (width - 1)) // turns
+        depth = k.size("channels")
+        for axis in range(self.spatial):
+            depth = depth * k.size(f"taps{axis}")
+        return _Panel(weights, width, weights + k.size("w_panel") + turn * depth * share, share)
+
+    def _sum(self, k: Builder, tile: Tile, number: Int, weights: _Panel, acc: list[Val]) -> None:
         """Add up all taps. Tiles whose windows lie inside the input need no test of each tap: one of the two loop
         nests below runs, the other's outermost loop has no turns.
         """
         if self.spatial == 0:
-            accumulate(
-                k,
-                tile.origins,
-                k.index(0),
-                k.size("x_channel"),
-                weights,
-                k.size("channels"),
-                acc,
-                self.vectors,
-            )
+            self._accumulate(k, tile.origins, k.index(0), weights, k.size("channels"), acc)
+            return
+        first = k.size("taps0") if self.spatial > 1 else k.size("run_taps")
+        if not self.border:
+            self._inside(k, tile, weights, acc, 0, k.index(0), first)
             return
         flag = k.load(k.pointer("inside") + number)
         inside = flag.compare("!=", k.const(0, DType.U8))
-        first = k.size("taps0") if self.spatial > 1 else k.size("run_taps")
         self._inside(k, tile, weights, acc, 0, k.index(0), k.pick(inside, first, 0))
         self._border(k, tile, weights, acc, 0, tile.origins, [], k.pick(inside, 0, k.size("taps0")))
 
-    def _span(self, k: Builder, axis: int) -> Int:
-        """Elements of a panel that one tap of an axis covers."""
-        span = k.size("channels") * (self.vectors * k.target.lanes(self.dtype))
-        for later in range(axis + 1, self.spatial):
-            span = span * k.size(f"taps{later}")
-        return span
+    def _accumulate(
+        self, k: Builder, rows: Sequence[Ptr], offset: Int, weights: _Panel, depth: Int, acc: list[Val]
+    ) -> None:
+        step, at, ahead = k.size("x_channel"), weights.at, weights.ahead
+        accumulate(k, rows, offset, step, at, depth, acc, self.vectors, dot=self.dot, ahead=ahead)
 
-    def _inside(self, k: Builder, tile: Tile, weights: Ptr, acc: list[Val], axis: int, offset: Int, turns: Int) -> None:
+    def _depth(self, k: Builder, axis: int) -> Int:
+        """Elements of a window that one tap of an axis covers."""
+        depth = k.size("channels")
+        for later in range(axis + 1, self.spatial):
+            depth = depth * k.size(f"taps{later}")
+        return depth
+
+    def _inside(
+        self, k: Builder, tile: Tile, weights: _Panel, acc: list[Val], axis: int, offset: Int, turns: Int
+    ) -> None:
         """Taps from `axis` on, for windows inside the input: one offset for all rows. Where the last axis' taps and
         the channels are contiguous they are one run.
         """
         if axis == self.spatial:
             if self.run:
-                accumulate_unrolled(k, tile.origins, offset, weights, self.run, acc, self.vectors)
+                accumulate_unrolled(k, tile.origins, offset, weights.at, self.run, acc, self.vectors)
             else:
-                accumulate(k, tile.origins, offset, k.size("x_channel"), weights, k.size("run"), acc, self.vectors)
+                self._accumulate(k, tile.origins, offset, weights, k.size("run"), acc)
+            return
+        if self.turns and axis == self.spatial - 2:
+            for turn in range(self.turns):
+                row = weights.after(k.index(turn * self.run))
+                moved = offset + k.size(f"dilation{axis}") * k.size(f"x{axis}") * turn
+                accumulate_unrolled(k, tile.origins, moved, row.at, self.run, acc, self.vectors)
             return
         with k.loop(turns, carry=acc) as tap:
             moved = offset + tap * k.size(f"dilation{axis}") * k.size(f"x{axis}")
             following = axis + 1
             last = self.spatial - 1
             turns = k.size("run_taps") if following == last else k.size(f"taps{min(following, last)}")
-            self._inside(k, tile, weights + tap * self._span(k, axis), acc, following, moved, turns)
+            self._inside(k, tile, weights.after(tap * self._depth(k, axis)), acc, following, moved, turns)
 
     def _border(
         self,
         k: Builder,
         tile: Tile,
-        weights: Ptr,
+        weights: _Panel,
         acc: list[Val],
         axis: int,
         rows: Sequence[Ptr],
@@ -153,7 +210,7 @@ class ImplicitGemm(Kernel):
         if axis == self.spatial:
             zeros = k.pointer("zeros")
             rows = [k.pick_pointer(ok, row, zeros) for ok, row in zip(inside, rows, strict=True)]
-            accumulate(k, rows, k.index(0), k.size("x_channel"), weights, k.size("channels"), acc, self.vectors)
+            self._accumulate(k, rows, k.index(0), weights, k.size("channels"), acc)
             return
         table = k.pointer("corners") + (k.size("corner_axis") * axis + tile.start)
         with k.loop(turns, carry=acc) as tap:
@@ -163,11 +220,14 @@ class ImplicitGemm(Kernel):
             both = [a & b for a, b in zip(inside, here, strict=True)] if inside else here
             moved = [row + reach * k.size(f"x{axis}") for row in rows]
             turns = k.size(f"taps{min(axis + 1, self.spatial - 1)}")
-            self._border(k, tile, weights + tap * self._span(k, axis), acc, axis + 1, moved, both, turns)
+            self._border(k, tile, weights.after(tap * self._depth(k, axis)), acc, axis + 1, moved, both, turns)
 
     def _store(
         self, k: Builder, tile: Tile, acc: list[Val], outputs: Ptr, operands: Sequence[Ptr], column: Int
     ) -> None:
+        if self.dot:
+            self._store_sums(k, tile, acc, outputs, operands)
+            return
         lanes = k.target.lanes(self.dtype)
         left = k.size("n") - column
 
@@ -185,6 +245,15 @@ class ImplicitGemm(Kernel):
 
         k.either(left >= self.vectors * lanes, lambda: write(False), lambda: write(True))
 
+    def _store_sums(self, k: Builder, tile: Tile, acc: list[Val], outputs: Ptr, operands: Sequence[Ptr]) -> None:
+        """Each accumulator is one result, spread over its lanes."""
+        results = []
+        for index, spread in enumerate(acc):
+            row, column = tile.rows[index // self.vectors], k.index(index % self.vectors)
+            results.append(self.epilogue.apply(k, k.reduce(spread, lambda a, b: a + b), operands, row, column))
+        for index, result in enumerate(results):
+            k.store(result, outputs + (tile.rows[index // self.vectors] * k.size("y_row") + index % self.vectors))
+
 
 def accumulate(
     k: Builder,
@@ -195,20 +264,29 @@ def accumulate(
     depth: Int,
     acc: list[Val],
     vectors: int,
+    *,
+    dot: bool = False,
+    ahead: tuple[Ptr, Int] | None = None,
 ) -> None:
-    """acc[r, v] += sum over i < depth of rows[r][offset + i * stride] * panel[i, v]: the tile's inner loop."""
+    """acc[r, v] += sum over i < depth of rows[r][offset + i * stride] * panel[i, v]: the tile's inner loop.
+
+    With `dot` the lanes of acc[r, v] are sums of their own: i moves by vectors of contiguous elements. `ahead` is where
+    weights for later lie, and how many elements of them to prefetch for each i.
+    """
     lanes = acc[0].lanes
     moving: list[Int | Ptr] = [offset, panel]
-    with k.loop(depth, carry=acc, moving=moving):
+    with k.loop(depth, step=lanes if dot else 1, carry=acc, moving=moving) as i:
+        if ahead is not None:
+            k.prefetch(ahead[0] + i * ahead[1])
         at, weights = moving
         assert isinstance(at, Int)
         assert isinstance(weights, Ptr)
         columns = [k.load(weights + v * lanes, lanes) for v in range(vectors)]
         for r, row in enumerate(rows):
-            element = k.broadcast(k.load(row + at), lanes)
+            element = k.load(row + at, lanes) if dot else k.broadcast(k.load(row + at), lanes)
             for v, column in enumerate(columns):
                 acc[r * vectors + v] = k.fma(element, column, acc[r * vectors + v])
-        moving[:] = [at + stride, weights + vectors * lanes]
+        moving[:] = [at + (lanes if dot else stride), weights + vectors * lanes]
 
 
 def accumulate_unrolled(
@@ -234,6 +312,20 @@ def pack_panels(weights: np.ndarray, width: int) -> np.ndarray:
         part = weights[:, panel * width : (panel + 1) * width]
         packed[:, panel, :, :, : part.shape[1]] = part.transpose(0, 2, 3, 1)
     return packed
+
+
+def pack_dot(weights: np.ndarray, lanes: int) -> np.ndarray:
+    """Weights [n, taps, channels] as [taps, channels / lanes, n, lanes]."""
+    n, taps, channels = weights.shape
+    packed = aligned_zeros((taps, channels // lanes, n, lanes), weights.dtype)
+    packed[:] = weights.reshape(n, taps, channels // lanes, lanes).transpose(1, 2, 0, 3)
+    return packed
+
+
+def dot_tile(target: Target, n: int) -> tuple[int, int]:
+    """(rows, vectors) for `dot` with n columns."""
+    rows = (target.vector_registers - n - 1) // n
+    return max(1, min(rows, target.general_registers - _OTHER_ADDRESSES)), n
 
 
 @dataclass(frozen=True)
@@ -285,23 +377,28 @@ _OTHER_ADDRESSES = 8
 
 
 def tile_for(target: Target, dtype: DType, m: int, n: int) -> tuple[int, int]:
-    """(rows, vectors) of the register tile for m rows and n columns.
+    """(rows, vectors) of the cheapest register tile for m rows and n columns."""
+    costs = tile_costs(target, dtype, m, n)
+    return min(costs, key=costs.__getitem__)
 
-    A tile needs rows * vectors accumulators, a register a vector of weights and one for the broadcast element; rows
-    whose address finds no general register are loads more. A turn of the inner loop costs the larger of its
-    multiply-adds (two a cycle) and its loads (two a cycle), never less than the latency of a dependent addition (four
-    cycles); the tile with the least cost for the padded problem wins.
+
+def tile_costs(target: Target, dtype: DType, m: int, n: int) -> dict[tuple[int, int], float]:
+    """Cycles, for one element of a row, by (rows, vectors) of the register tile, for m rows and n columns.
+
+    A tile needs rows * vectors accumulators, a register a vector of weights, one for the broadcast element and, where
+    a multiply-add is two instructions, one for the product; rows whose address finds no general register are loads
+    more. A turn of the inner loop costs the larger of its multiply-adds (two a cycle) and its loads (two a cycle),
+    never less than the latency of a dependent addition (four cycles); what the tiles stick out costs too.
     """
     lanes = target.lanes(dtype)
-    best, best_cost = (1, 1), float("inf")
+    others = 1 if target.has_fma else 2
+    costs: dict[tuple[int, int], float] = {}
     for vectors in range(1, 9):
         for rows in range(1, 15):
-            if rows * vectors + vectors + 1 > target.vector_registers:
+            if rows * vectors + vectors + others > target.vector_registers:
                 continue
             turns = -(-m // rows) * -(-n // (vectors * lanes))
             reloads = max(0, rows + _OTHER_ADDRESSES - target.general_registers)
             cycles = max(rows * vectors / 2, (rows + vectors + reloads) / 2, 4.0)
-            cost = turns * (cycles + 0.05 * vectors)
-            if cost < best_cost * 0.999:
-                best, best_cost = (rows, vectors), cost
-    return best
+            costs[rows, vectors] = turns * (cycles + 0.05 * vectors)
+    return costs

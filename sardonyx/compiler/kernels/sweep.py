@@ -44,6 +44,22 @@ def taps_between(k: Builder, axis: int, corner: Int, low: Int, high: Int, *, dil
     return before, k.min(until, k.size(f"taps{axis}"))
 
 
+def row_at(k: Builder, inputs: Ptr, spatial: int, row: Int) -> tuple[Ptr, list[Int], list[Range]]:
+    """For an output row: the address of its windows' corner (at 0 on the last axis), and for each outer axis the
+    corner's coordinate and the taps inside the input.
+    """
+    rest, position = row, list[Int]()
+    for axis in reversed(range(spatial - 1)):
+        position.insert(0, rest % k.size(f"out{axis}"))
+        rest = rest // k.size(f"out{axis}")
+    base = inputs + rest * k.size("x_row")
+    corner = [at * k.size(f"stride{a}") - k.size(f"pad{a}") for a, at in enumerate(position)]
+    outer = [taps_between(k, a, at, k.index(0), k.size(f"size{a}")) for a, at in enumerate(corner)]
+    for axis, at in enumerate(corner):
+        base = base + at * k.size(f"x{axis}")
+    return base, corner, outer
+
+
 def sweep_rows(k: Builder, inputs: Ptr, spatial: int, tile: int, compute: Callable[[Pixels], None]) -> None:
     """Call `compute` on all pixels of the rows [k.begin, k.end), `tile` at a time where their windows are inside.
 
@@ -51,15 +67,7 @@ def sweep_rows(k: Builder, inputs: Ptr, spatial: int, tile: int, compute: Callab
     """
     last = spatial - 1
     with k.loop(k.end, start=k.begin) as row:
-        rest, position = row, list[Int]()
-        for axis in reversed(range(last)):
-            position.insert(0, rest % k.size(f"out{axis}"))
-            rest = rest // k.size(f"out{axis}")
-        base = inputs + rest * k.size("x_row")
-        corner = [at * k.size(f"stride{a}") - k.size(f"pad{a}") for a, at in enumerate(position)]
-        outer = [taps_between(k, a, at, k.index(0), k.size(f"size{a}")) for a, at in enumerate(corner)]
-        for axis, at in enumerate(corner):
-            base = base + at * k.size(f"x{axis}")
+        base, corner, outer = row_at(k, inputs, spatial, row)
         first = row * k.size(f"out{last}")
         step = k.size(f"stride{last}") * k.size(f"x{last}")
 

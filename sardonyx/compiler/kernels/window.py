@@ -57,16 +57,20 @@ TABLES = (Parameter("origins", DType.I64), Parameter("corners", DType.I64), Para
 """The tables as a kernel's arguments; `corners` are `corner_axis` elements apart."""
 
 
+SCATTERED = Parameter("pixels", DType.I64)
+"""Of an implicit matrix whose rows are not the result's pixels in order: the pixel of each row."""
+
+
 @dataclass(frozen=True)
 class Tile:
-    """`count` consecutive rows from `start` on: their indices (none past the last row) and where each starts."""
+    """`count` consecutive rows from `start` on: the pixels they compute, none past the last, and where each starts."""
 
     start: Int
     rows: tuple[Int, ...]
     origins: tuple[Ptr, ...]
 
 
-def tile_at(k: Builder, inputs: Ptr, start: Int, count: int, *, windows: bool) -> Tile:
+def tile_at(k: Builder, inputs: Ptr, start: Int, count: int, *, windows: bool, scattered: bool = False) -> Tile:
     """The tile at row `start`, from the tables or, without windows, with rows `x_row` apart."""
     last = k.size("m") - 1
     rows = tuple(k.min(start + r, last) for r in range(count))
@@ -75,4 +79,6 @@ def tile_at(k: Builder, inputs: Ptr, start: Int, count: int, *, windows: bool) -
         origins = tuple(inputs + k.load_index(table + r) for r in range(count))
     else:
         origins = tuple(inputs + row * k.size("x_row") for row in rows)
+    if scattered:
+        rows = tuple(k.load_index(k.pointer("pixels") + row) for row in rows)
     return Tile(start, rows, origins)

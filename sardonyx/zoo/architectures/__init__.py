@@ -8,6 +8,7 @@ normal range, so speed and accuracy measured on them carry over to trained netwo
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sardonyx.errors import SardonyxError
@@ -21,8 +22,39 @@ _FAMILIES = {
     "vgg": ("vgg16", "vgg19", "ferplus"),
     "efficientnet": ("efficientnet-b0", "efficientnet-lite0"),
     "squeezenet": ("squeezenet1.1",),
+    "densenet": ("densenet121",),
+    "inception": ("inceptionv1",),
+    "shufflenet": ("shufflenetv2",),
+    "yolo": ("tinyyolov2",),
+    "ssd": ("ssd-mobilenet",),
+    "style": ("fast-style",),
+    "unet": ("unet",),
+    "c3d": ("c3d",),
+    "r2plus1d": ("r2plus1d-18",),
 }
 """Architectures by the module that builds them: each has `build(layers, name, classes)`."""
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Channels and side of the input, frames of a video and number of classes (0: it tells none apart)."""
+
+    channels: int = 3
+    image: int = 224
+    frames: int | None = None
+    classes: int = 1000
+
+
+_SIZES = {
+    "ferplus": _Sizes(channels=1, image=64, classes=8),
+    "tinyyolov2": _Sizes(image=416, classes=20),
+    "ssd-mobilenet": _Sizes(image=300, classes=90),
+    "fast-style": _Sizes(classes=0),
+    "unet": _Sizes(image=256, classes=2),
+    "c3d": _Sizes(image=112, frames=16, classes=101),
+    "r2plus1d-18": _Sizes(image=112, frames=16, classes=400),
+}
+"""Where they are not those of ImageNet."""
 
 
 def names() -> tuple[str, ...]:
@@ -42,10 +74,20 @@ def build(
 ) -> ir.Model:
     """The network `name` with random weights from `seed`, made when they are first read.
 
-    Input `input`: float32 [batch, 3, image, image] (one channel for ferplus), `batch` a number or the name of
-    a symbol, `image` the side in pixels (default 224; 64 for ferplus). Output `logits`: float32
-    [batch, classes] (default 1000; 8 for ferplus). `width` multiplies the channel counts, for tests that need
-    small networks. `fold_bn` writes a convolution with a bias where it and its BatchNormalization would be.
+    Input `input`: float32 [batch, 3, image, image] (one channel for ferplus; [batch, 3, 16, image, image] for
+    the video networks c3d and r2plus1d-18), `batch` a number or the name of a symbol, `image` the side in
+    pixels (default: that of the paper). `width` multiplies the channel counts, for tests that need small
+    networks. `fold_bn` writes a convolution with a bias where it and its BatchNormalization would be.
+
+    Outputs, float32 unless said otherwise, `classes` by default those of the usual data set:
+
+    - `logits` [batch, classes]; [batch, classes, image, image] for unet
+    - tinyyolov2: `grid` [batch, 5 * (5 + classes), image / 32, image / 32], rounded up: box, presence and classes
+      of each anchor
+    - ssd-mobilenet: the 100 best detections (or all candidates, if fewer), `boxes` [batch, 100, 4] as top,
+      left, bottom, right in units of the image, `scores` [batch, 100], 0 where there is none, and `labels`
+      [batch, 100], int64
+    - fast-style: `image` [batch, 3, image, image]
 
     Raises SardonyxError for an unknown name or sizes the network cannot have.
     """
@@ -55,9 +97,11 @@ def build(
         raise SardonyxError(f"unknown architecture {name!r}", where="zoo.architectures", expected=expected)
     from sardonyx.zoo.architectures.layers import Layers
 
-    grey = name == "ferplus"
-    channels, default_image, default_classes = (1, 64, 8) if grey else (3, 224, 1000)
-    side = default_image if image is None else image
-    layers = Layers(batch, channels, side, seed=seed, width=width, fold_bn=fold_bn)
+    sizes = _SIZES.get(name, _Sizes())
+    if classes is not None and not sizes.classes:
+        raise SardonyxError(f"{name} has no classes", where="zoo.architectures", fix="leave `classes` out")
+    side = sizes.image if image is None else image
+    sides = (side, side) if sizes.frames is None else (sizes.frames, side, side)
+    layers = Layers(batch, sizes.channels, sides, seed=seed, width=width, fold_bn=fold_bn)
     module = importlib.import_module(f"{__name__}.{family}")
-    return layers.model(name, module.build(layers, name, default_classes if classes is None else classes))
+    return layers.model(name, module.build(layers, name, sizes.classes if classes is None else classes))

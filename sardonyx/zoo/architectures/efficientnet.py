@@ -9,7 +9,8 @@ import math
 
 import onnx_ir as ir
 
-from sardonyx.zoo.architectures.layers import AFTER_LINEAR, AFTER_RELU, AFTER_SILU, Layers, dims
+from sardonyx.zoo.architectures.layers import AFTER_LINEAR, AFTER_RELU, AFTER_SILU, Layers, Outputs
+from sardonyx.zoo.architectures.writer import dims
 
 STAGES = (  # expansion, kernel, stride, channels, blocks: table 1 of the paper
     (1, 3, 1, 16, 1),
@@ -24,7 +25,7 @@ BRANCH = 1 / math.sqrt(sum(blocks - 1 for *_, blocks in STAGES))
 """Scale of each residual branch: the sum of all does not grow without bound."""
 
 
-def build(layers: Layers, name: str, classes: int) -> ir.Value:
+def build(layers: Layers, name: str, classes: int) -> Outputs:
     """Logits of `name`."""
     lite = name == "efficientnet-lite0"
     x = layers.conv_norm(layers.input, layers.wide(32), 3, stride=2, gain=AFTER_LINEAR)
@@ -34,7 +35,7 @@ def build(layers: Layers, name: str, classes: int) -> ir.Value:
             sizes = {"kernel": kernel, "stride": 1 if index else first_stride, "expansion": expansion}
             x = _block(layers, x, layers.wide(channels), **sizes, lite=lite)
     x = _activate(layers, layers.conv_norm(x, layers.wide(1280), 1, gain=AFTER_LINEAR), lite)
-    return layers.dense(layers.flatten(layers.global_pool(x)), classes, gain=1.0)
+    return {"logits": layers.dense(layers.flatten(layers.global_pool(x)), classes, gain=1.0)}
 
 
 def _activate(layers: Layers, x: ir.Value, lite: bool) -> ir.Value:

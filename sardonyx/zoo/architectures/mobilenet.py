@@ -6,7 +6,8 @@ import math
 
 import onnx_ir as ir
 
-from sardonyx.zoo.architectures.layers import AFTER_LINEAR, Layers, dims
+from sardonyx.zoo.architectures.layers import AFTER_LINEAR, Layers, Outputs
+from sardonyx.zoo.architectures.writer import dims
 
 STAGES = (  # expansion, channels, blocks, stride: table 2 of the paper
     (1, 16, 1, 1),
@@ -21,14 +22,14 @@ BRANCH = 1 / math.sqrt(sum(blocks - 1 for _, _, blocks, _ in STAGES))
 """Scale of each residual branch: the sum of all does not grow without bound."""
 
 
-def build(layers: Layers, name: str, classes: int) -> ir.Value:
+def build(layers: Layers, name: str, classes: int) -> Outputs:
     """Logits of MobileNetV2."""
     x = layers.relu6(layers.conv_norm(layers.input, layers.wide(32), 3, stride=2, gain=AFTER_LINEAR))
     for expansion, channels, blocks, stride in STAGES:
         for index in range(blocks):
             x = _inverted_residual(layers, x, expansion, layers.wide(channels), 1 if index else stride)
     x = layers.relu6(layers.conv_norm(x, layers.wide(1280), 1, gain=AFTER_LINEAR))
-    return layers.dense(layers.flatten(layers.global_pool(x)), classes, gain=1.0)
+    return {"logits": layers.dense(layers.flatten(layers.global_pool(x)), classes, gain=1.0)}
 
 
 def _inverted_residual(layers: Layers, x: ir.Value, expansion: int, channels: int, stride: int) -> ir.Value:

@@ -9,7 +9,8 @@ import math
 
 import onnx_ir as ir
 
-from sardonyx.zoo.architectures.layers import AFTER_LINEAR, Layers, dims
+from sardonyx.zoo.architectures.layers import AFTER_LINEAR, Layers, Outputs
+from sardonyx.zoo.architectures.writer import dims
 
 BLOCKS = {
     "resnet18": (2, 2, 2, 2),
@@ -21,7 +22,7 @@ BLOCKS = {
 BASIC = {"resnet18", "resnet34"}
 
 
-def build(layers: Layers, name: str, classes: int) -> ir.Value:
+def build(layers: Layers, name: str, classes: int) -> Outputs:
     """Logits of `name`."""
     blocks = BLOCKS[name]
     block, expansion = (_basic, 1) if name in BASIC else (_bottleneck, 4)
@@ -36,7 +37,7 @@ def build(layers: Layers, name: str, classes: int) -> ir.Value:
             if stride > 1 or dims(x)[0] != channels * expansion:
                 shortcut = layers.conv_norm(x, channels * expansion, 1, stride=stride)
             x = layers.relu(layers.add(block(layers, x, channels, stride, scale), shortcut))
-    return layers.dense(layers.flatten(layers.global_pool(x)), classes, gain=1.0)
+    return {"logits": layers.dense(layers.flatten(layers.global_pool(x)), classes, gain=1.0)}
 
 
 def _basic(layers: Layers, x: ir.Value, channels: int, stride: int, scale: float) -> ir.Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sardonyx.zoo.architectures.layers import AFTER_LINEAR, Layers
+from sardonyx.zoo.architectures.layers import AFTER_LINEAR, Layers, Outputs
 
 STAGES = (  # (squeeze, expand) of each fire module, a pooling before each stage
     ((16, 64), (16, 64)),
@@ -13,7 +13,7 @@ STAGES = (  # (squeeze, expand) of each fire module, a pooling before each stage
 )
 
 
-def build(layers: Layers, name: str, classes: int) -> ir.Value:
+def build(layers: Layers, name: str, classes: int) -> Outputs:
     """Logits of SqueezeNet 1.1."""
     x = layers.relu(layers.conv(layers.input, layers.wide(64), 3, stride=2, pad=0, gain=AFTER_LINEAR))
     for stage in STAGES:
@@ -21,7 +21,7 @@ def build(layers: Layers, name: str, classes: int) -> ir.Value:
         for squeeze, expand in stage:
             x = _fire(layers, x, layers.wide(squeeze), layers.wide(expand))
     x = layers.relu(layers.conv(x, classes, 1))
-    return layers.flatten(layers.global_pool(x))
+    return {"logits": layers.flatten(layers.global_pool(x))}
 
 
 def _fire(layers: Layers, x: ir.Value, squeeze: int, expand: int) -> ir.Value:

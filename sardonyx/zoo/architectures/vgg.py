@@ -6,9 +6,7 @@ Expression Recognition with Crowd-Sourced Label Distribution", with its dropouts
 
 from __future__ import annotations
 
-import onnx_ir as ir
-
-from sardonyx.zoo.architectures.layers import AFTER_LINEAR, Layers
+from sardonyx.zoo.architectures.layers import AFTER_LINEAR, Layers, Outputs
 
 STAGES = {  # (channels, convolutions) before each pooling
     "vgg16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
@@ -18,7 +16,7 @@ STAGES = {  # (channels, convolutions) before each pooling
 HIDDEN = {"vgg16": 4096, "vgg19": 4096, "ferplus": 1024}
 
 
-def build(layers: Layers, name: str, classes: int) -> ir.Value:
+def build(layers: Layers, name: str, classes: int) -> Outputs:
     """Logits of `name`."""
     x, gain, keeps_dropout = layers.input, AFTER_LINEAR, name == "ferplus"
     for channels, count in STAGES[name]:
@@ -31,4 +29,4 @@ def build(layers: Layers, name: str, classes: int) -> ir.Value:
     for _ in range(2):
         x, gain = layers.relu(layers.dense(x, layers.wide(HIDDEN[name]), gain=gain)), 2.0
         x = layers.dropout(x) if keeps_dropout else x
-    return layers.dense(x, classes, gain=1.0)
+    return {"logits": layers.dense(x, classes, gain=1.0)}

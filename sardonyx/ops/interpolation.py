@@ -1,0 +1,158 @@
+"""What a resized axis reads: for every output coordinate its input coordinates and their weights, by ONNX's Resize."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",
+)
+NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The attributes of a Resize that say how it interpolates; those it does not need are at their defaults."""
+
+    mode: str
+    coordinates: str
+    nearest: str
+    cubic_a: float
+    antialias: bool
+    exclude_outside: bool
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """One axis: input and output length, their ratio as given (`length * scale` need not be whole), region of interest
+    as parts of the axis. `exact`: the ratio is that of the lengths, not a float32 given.
+    """
+
+    size: int
+    out: int
+    scale: float
+    exact: bool = True
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Taps:
+    """`indices` [taps, out] of an axis' input and their `weights`, float64, of the same dims; None: one tap of 1.
+
+    Output coordinates outside [`low`, `high`) take the extrapolation value; the tables are for those inside.
+    """
+
+    indices: Array
+    weights: Array | None
+    low: int
+    high: int
+
+    @property
+    def out(self) -> int:
+        """Output coordinates in the tables."""
+        return int(self.indices.shape[1])
+
+
+def taps_of(scheme: Scheme, axis: Scaling) -> Taps | None:
+    """The tables of an axis; None when every output coordinate is the input coordinate itself."""
+    # A scale of float32 is itself rounded: 7 / 1.4 is the whole number it was meant to be in float32 only, which is
+    # what onnxruntime computes in, and which pixel is nearest depends on it.
+    rounded = scheme.mode == "nearest" and not axis.exact
+    x = _original(scheme.coordinates, axis, np.float32 if rounded else np.float64)
+    low, high = 0, axis.out
+    if scheme.coordinates == "tf_crop_and_resize":
+        inside = np.flatnonzero((x >= 0) & (x <= axis.size - 1))
+        low, high = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
+        x = x[low:high]
+    weights: Array | None
+    if scheme.mode == "nearest":
+        indices, weights = _nearest(scheme.nearest, x)[None], None
+    else:
+        indices, weights = _weighed(scheme, axis, x.astype(np.float64))
+    indices = np.clip(indices, 0, axis.size - 1)
+    identity = np.arange(axis.size)
+    if weights is not None and (np.sort(weights, axis=0)[-1] == 1).all() and np.count_nonzero(weights) == high - low:
+        indices = np.take_along_axis(indices, np.argmax(weights, axis=0)[None], 0)
+        weights = None
+    if weights is None and axis.size == axis.out == high - low and (indices[0] == identity).all():
+        return None
+    return Taps(indices, weights, low, high)
+
+
+def _original(mode: str, axis: Scaling, kind: type[np.floating[Any]]) -> Array:
+    """The place on the input axis that each output coordinate stands for."""
+    x, half, scale = np.arange(axis.out).astype(kind), kind(0.5), kind(axis.scale)
+    length = axis.size * axis.scale
+    if mode == "asymmetric":
+        place = x / scale
+    elif mode == "tf_half_pixel_for_nn":
+        place = (x + half) / scale
+    elif mode == "align_corners":
+        place = x * kind(axis.size - 1) / kind(length - 1) if length != 1 and axis.out > 1 else x * kind(0)
+    elif mode == "tf_crop_and_resize":
+        room, start, end = kind(axis.size - 1), kind(axis.start), kind(axis.end)
+        if length == 1 or axis.out == 1:
+            place = x * kind(0) + half * (start + end) * room
+        else:
+            place = start * room + x * (end - start) * room / kind(length - 1)
+    elif mode == "pytorch_half_pixel" and axis.out == 1:
+        place = x * kind(0)
+    else:
+        shift = kind(axis.size / 2 * (1 - axis.out / length)) if mode == "half_pixel_symmetric" else kind(0)
+        place = shift + (x + half) / scale - half
+    return np.asarray(place)
+
+
+def _nearest(mode: str, x: Array) -> Array:
+    low = np.floor(x)
+    part = x - low
+    up = {"floor": part < 0, "ceil": part > 0, "round_prefer_floor": part > 0.5, "round_prefer_ceil": part >= 0.5}
+    return np.asarray(low + up[mode], np.int64)
+
+
+def _weighed(scheme: Scheme, axis: Scaling, x: Array) -> tuple[Array, Array]:
+    """The taps of each place: a kernel's support around it, stretched by 1 / scale when that is antialiasing."""
+    reach, kernel = (1, _linear) if scheme.mode == "linear" else (2, _cubic(scheme.cubic_a))
+    stretch = min(axis.scale, 1.0) if scheme.antialias else 1.0
+    first = int(np.floor(-reach / stretch)) + 1
+    count = 2 - 2 * first
+    base = np.floor(x).astype(np.int64)
+    indices = base + np.arange(first, first + count)[:, None]
+    weights = kernel((indices - x) * stretch)
+    if scheme.antialias:
+        weights /= weights.sum(axis=0)
+    if scheme.exclude_outside:
+        weights[(indices < 0) | (indices >= axis.size)] = 0
+        total = weights.sum(axis=0)
+        weights /= np.where(total == 0, 1, total)
+    used = np.flatnonzero(weights.any(axis=1))
+    return indices[used], weights[used]
+
+
+def _linear(t: Array) -> Array:
+    return np.asarray(np.clip(1 - np.abs(t), 0, 1))
+
+
+def _cubic(a: float) -> Callable[[Array], Array]:
+    """Keys' kernel (IEEE TASSP 29, 1153, 1981)."""
+
+    def kernel(t: Array) -> Array:
+        t = np.abs(t)
+        near = ((a + 2) * t - (a + 3)) * t * t + 1
+        far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+        return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+    return kernel
