@@ -300,7 +300,7 @@ def _apply(
 @lowers("InstanceNormalization", dtypes=FLOATS, supports=_one_type)
 def instance_normalization(ctx: Lowering, node: ir.Node) -> None:
     """Each channel of each image by itself; scale and bias are [C]."""
-    _image(ctx, node, ctx.dims(node.inputs[0])[1])
+    _image(ctx, node, max(1, ctx.dims(node.inputs[0])[1]))
 
 
 @lowers("GroupNormalization", dtypes=FLOATS, supports=_one_type)

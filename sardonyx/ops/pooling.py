@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _COMBINE: dict[str, Combine] = {"MaxPool": "max", "AveragePool": "mean"}
 
+_MOST_TAPS = 1 << 24
+"""Of a window in which the place of the maximum is asked for: it takes a table of them."""
+
 Prelude = tuple[tuple[str, View | None], ...]
 
 
@@ -100,6 +103,8 @@ def _with_indices(ctx: Lowering, node: ir.Node, x: View, shape: Windows, fusion:
     indices = ctx.result(node.outputs[1], dims, DType.I64, channels_last(dims))
     if y.size == 0:
         return
+    if prod(shape.taps) > _MOST_TAPS:
+        raise ValueError(f"a window of {prod(shape.taps):,} taps")
     columns_first = bool(node.attributes.get_int("storage_order", 0))
     walks = [prod(x.dims[2 : 2 + a] if columns_first else x.dims[3 + a :]) for a in range(spatial)]
     steps = [d * w for d, w in zip(shape.dilation, walks, strict=True)]

@@ -131,12 +131,9 @@ def winograd_plan(ctx: Lowering, node: ir.Node, x: View, y: View, shape: Windows
         return None
     model = _Model(ctx.target, ctx.threads)
     plans = ctx.once(("winograd", geometry), lambda: model.candidates(geometry))
-    direct = _WORTH * model.direct(geometry)
-
-    def cost(plan: WinogradPlan | None) -> float:
-        return direct if plan is None else model.cycles(plan)
-
-    return ctx.choices.best(("winograd", geometry), (None, *plans), cost, node.name or "")
+    return ctx.choices.best(
+        ("winograd", geometry), (None, *plans), lambda plan: model.cost(geometry, plan), node.name or ""
+    )
 
 
 @dataclass(frozen=True)
@@ -152,6 +149,10 @@ class _Model:
         for plan in self.plans(geometry):
             kinds.setdefault((plan.outputs, plan.panel_block), []).append((self.cycles(plan), plan))
         return [plan for ways in kinds.values() for _, plan in sorted(ways, key=lambda way: way[0])[:_OF_A_KIND]]
+
+    def cost(self, geometry: Geometry, plan: WinogradPlan | None) -> float:
+        """To choose by: of None, direct convolution, which is taken unless it costs clearly more."""
+        return _WORTH * self.direct(geometry) if plan is None else self.cycles(plan)
 
     def plans(self, geometry: Geometry) -> Iterator[WinogradPlan]:
         """Ways to cut a convolution, those with too much scratch memory left out."""

@@ -45,6 +45,7 @@ CASES = [
     Case("window-of-no-channels", [node("LRN", "x", size=0)], IMAGE),
     Case("pool-p", [node("LpPool", "x", kernel_shape=[2, 2], p=-1)], IMAGE),
     Case("pool-window-huge", [node("MaxPool", "x", "y i", kernel_shape=[1 << 40] * 2)], IMAGE),
+    Case("pool-places-huge", [node("MaxPool", "x", "m y", kernel_shape=[1 << 14] * 2, pads=[1 << 14] * 4)], IMAGE),
     Case("pool-pads-huge", [node("LpPool", "x", kernel_shape=[2, 2], pads=[1 << 62] * 4)], IMAGE),
     Case("pad-huge", [node("Pad", "x p", mode="reflect")], IMAGE, {"p": np.array([1 << 40] * 8)}),
     Case("pad-nothing", [node("Pad", "x p", mode="edge")], IMAGE, {"p": np.array([0, 0, 0, -4, 0, 0, 0, 1])}),

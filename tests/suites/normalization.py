@@ -15,7 +15,7 @@ def _double(values: dict[str, Array]) -> dict[str, Array]:
 
 def _image_cases() -> Iterator[Case]:
     channels_last = node("Conv", "x k", "c")  # what follows a convolution lies channels-last
-    for dims in ((2, 7, 5, 6), (1, 32, 20, 21), (3, 70, 4, 3), (2, 4, 9), (1, 18, 3, 4, 5), (0, 3, 4, 4)):
+    for dims in ((2, 7, 5, 6), (1, 32, 20, 21), (3, 70, 4, 3), (2, 4, 9), (1, 18, 3, 4, 5), (0, 3, 4, 4), (2, 0, 3, 3)):
         c, ones = dims[1], (1,) * (len(dims) - 2)
         given = {"s": floats(c), "b": floats(c)}
         x = {"x": floats(*dims)}
