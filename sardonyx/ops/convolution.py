@@ -178,8 +178,21 @@ def implicit_gemm(
         geometry |= arguments(pixels=ctx.constant(pixels, "pixels of a phase"))
     border = spatial > 0 and shape.reaches_out
     ahead = fetched_ahead(ctx, packed) and unrolled == (0, 0)
+    kernel = ImplicitGemm(
+        rows,
+        vectors,
+        spatial,
+        x.dtype,
+        epilogue,
+        *unrolled,
+        border=border,
+        dot=dot,
+        ahead=ahead,
+        contiguous=channel == 1,
+        scattered=pixels is not None,
+    )
     ctx.step(
-        ImplicitGemm(rows, vectors, spatial, x.dtype, epilogue, *unrolled, border, dot, ahead, pixels is not None),
+        kernel,
         arguments(
             x=x,
             w=packed,

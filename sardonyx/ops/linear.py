@@ -118,8 +118,9 @@ def product(
     panels, tiles = -(-n // width), -(-m // rows)
     block = blocking(ctx, groups, tiles, rows * depth * a.dtype.size, panels)
     blocks = -(-tiles // block)
+    ahead, contiguous = tiles > 1 and fetched_ahead(ctx, packed), a.strides[2] == 1
     ctx.step(
-        ImplicitGemm(rows, vectors, 0, a.dtype, epilogue, border=False, ahead=tiles > 1 and fetched_ahead(ctx, packed)),
+        ImplicitGemm(rows, vectors, 0, a.dtype, epilogue, border=False, ahead=ahead, contiguous=contiguous),
         arguments(
             x=a,
             w=packed,

@@ -73,7 +73,7 @@ class ImplicitGemm(Kernel):
     instead of the columns: `vectors` is then n, weights are in the layout of `pack_dot`, and each sum is reduced at the
     end. `border`: some windows may leave the input. `scattered`: the pixels that the rows compute stand in a table.
     `ahead`: while a panel is used the next one is fetched from memory, a share with each tile; otherwise the first tile
-    would wait for it.
+    would wait for it. `contiguous`: the channel stride is 1.
     After XNNPACK's indirect convolution (Dukhan, arXiv:1907.02129), with the indirection computed in registers.
     """
 
@@ -87,6 +87,7 @@ class ImplicitGemm(Kernel):
     border: bool = True
     dot: bool = False
     ahead: bool = False
+    contiguous: bool = False
     scattered: bool = False
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -160,7 +161,8 @@ class ImplicitGemm(Kernel):
     def _accumulate(
         self, k: Builder, rows: Sequence[Ptr], offset: Int, weights: _Panel, depth: Int, acc: list[Val]
     ) -> None:
-        step, at, ahead = k.size("x_channel"), weights.at, weights.ahead
+        step = k.index(1) if self.contiguous else k.size("x_channel")
+        at, ahead = weights.at, weights.ahead
         accumulate(k, rows, offset, step, at, depth, acc, self.vectors, dot=self.dot, ahead=ahead)
 
     def _depth(self, k: Builder, axis: int) -> Int:
@@ -255,6 +257,10 @@ class ImplicitGemm(Kernel):
             k.store(result, outputs + (tile.rows[index // self.vectors] * k.size("y_row") + index % self.vectors))
 
 
+_TOGETHER = 4
+"""Turns of the inner loop written out: fewer instructions that only count, and a cache line to prefetch for each."""
+
+
 def accumulate(
     k: Builder,
     rows: Sequence[Ptr],
@@ -274,19 +280,30 @@ def accumulate(
     weights for later lie, and how many elements of them to prefetch for each i.
     """
     lanes = acc[0].lanes
-    moving: list[Int | Ptr] = [offset, panel]
-    with k.loop(depth, step=lanes if dot else 1, carry=acc, moving=moving) as i:
-        if ahead is not None:
-            k.prefetch(ahead[0] + i * ahead[1])
-        at, weights = moving
-        assert isinstance(at, Int)
-        assert isinstance(weights, Ptr)
+    step = lanes if dot else 1
+    together = _TOGETHER if stride.value == 1 and not dot else 1
+
+    def turn(at: Int, weights: Ptr) -> None:
         columns = [k.load(weights + v * lanes, lanes) for v in range(vectors)]
         for r, row in enumerate(rows):
             element = k.load(row + at, lanes) if dot else k.broadcast(k.load(row + at), lanes)
             for v, column in enumerate(columns):
                 acc[r * vectors + v] = k.fma(element, column, acc[r * vectors + v])
-        moving[:] = [at + (lanes if dot else stride), weights + vectors * lanes]
+
+    whole = depth // together * together
+    moving: list[Int | Ptr] = [offset, panel]
+    with k.loop(whole, step=step * together, carry=acc, moving=moving) as i:
+        at, weights = moving
+        assert isinstance(at, Int)
+        assert isinstance(weights, Ptr)
+        if ahead is not None:
+            k.prefetch(ahead[0] + i * ahead[1])
+        for u in range(together):
+            turn(at + u, weights + u * vectors * lanes)
+        moving[:] = [at + (lanes if dot else stride * together), weights + together * vectors * lanes]
+    if together > 1:
+        with k.loop(depth, start=whole, carry=acc) as i:
+            turn(offset + i, panel + i * (vectors * lanes))
 
 
 def accumulate_unrolled(
