@@ -44,10 +44,12 @@ def result_stride(view: View) -> int:
 
 def epilogue_of(fusion: Fusion) -> tuple[Epilogue, dict[str, View | int]]:
     """The epilogue of a fusion placed by `matrix_place`, and its arguments."""
-    epilogue = Epilogue(fusion.expr, tuple(place[0] for _, place in fusion.operands))
+    columns, rows = (tuple(place[i] for _, place in fusion.operands) for i in (0, 1))
+    epilogue = Epilogue(fusion.expr, columns, tuple(row != 0 for row in rows))
     return epilogue, epilogue.arguments([(view, place[1], place[2]) for view, place in fusion.operands])
 
 
 def consumed(epilogue: Epilogue) -> tuple[str, ...]:
     """The operands of an epilogue that its kernel reads before it stores, and never again (see `Step.consumes`)."""
-    return tuple(f"e{index}" for index, column in enumerate(epilogue.columns) if column)
+    both = zip(epilogue.columns, epilogue.moves, strict=True)
+    return tuple(f"e{index}" for index, (column, moves) in enumerate(both) if column and moves)

@@ -1,7 +1,8 @@
 """What a kernel does to its results before it stores them: an expression over the result and further operands.
 
-An operand of an epilogue is addressed by the row and the column of the element: `row stride` is an argument,
-the column stride shapes the code and is 1 (a vector along the columns) or 0 (one value for all columns).
+An operand of an epilogue is addressed by the row and the column of the element: `row stride` is an argument, but
+that it is 0 shapes the code (a bias is read once for all rows of a tile), and so does the column stride: 1 (a vector
+along the columns) or 0 (one value for all columns).
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from dataclasses import dataclass
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr, identity
+from sardonyx.compiler.kernels.window import Tile
 from sardonyx.compiler.program import View
 
 
 @dataclass(frozen=True)
 class Epilogue:
-    """`expr`'s leaf 0 is the kernel's own result; leaf i + 1 is operand i, whose column stride is `columns[i]`."""
+    """`expr`'s leaf 0 is the kernel's own result; leaf i + 1 is operand i, whose column stride is `columns[i]`, and
+    which differs from row to row if `moves[i]`.
+    """
 
     expr: Expr
     columns: tuple[int, ...] = ()
+    moves: tuple[bool, ...] = ()
 
     @classmethod
     def plain(cls, dtype: DType) -> Epilogue:
@@ -45,13 +50,21 @@ class Epilogue:
         """The operands' addresses for a group."""
         return [k.pointer(f"e{i}") + k.index(group) * k.size(f"e{i}_group") for i in range(len(self.columns))]
 
+    def placed(self, k: Builder, bases: Sequence[Ptr], tile: Tile) -> list[list[Ptr]]:
+        """The operands' addresses for each row of a tile, for `apply` at row 0."""
+        moved = [
+            tile.rows(base, k.size(f"e{i}_row")) if moves else (base,) * tile.count
+            for i, (base, moves) in enumerate(zip(bases, self.moves, strict=True))
+        ]
+        return [[operand[r] for operand in moved] for r in range(tile.count)]
+
     def apply(
         self, k: Builder, result: Val, bases: Sequence[Ptr], row: Int, column: Int, mask: Val | None = None
     ) -> Val:
         """The value to store for `result`, whose first lane stands at (row, column)."""
         leaves = [result]
         for index, (base, column_stride) in enumerate(zip(bases, self.columns, strict=True)):
-            address = base + row * k.size(f"e{index}_row")
+            address = base + row * k.size(f"e{index}_row") if self.moves[index] else base
             if column_stride:
                 leaves.append(k.load(address + column, result.lanes, mask))
             else:

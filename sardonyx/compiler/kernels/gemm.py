@@ -227,34 +227,26 @@ class ImplicitGemm(Kernel):
     def _store(
         self, k: Builder, tile: Tile, acc: list[Val], outputs: Ptr, operands: Sequence[Ptr], column: Int
     ) -> None:
-        if self.dot:
-            self._store_sums(k, tile, acc, outputs, operands)
-            return
-        lanes = k.target.lanes(self.dtype)
-        left = k.size("n") - column
+        lanes, zero = 1 if self.dot else k.target.lanes(self.dtype), k.index(0)
+        left, rows = k.size("n") - column, tile.rows(outputs, k.size("y_row"))
+        placed = self.epilogue.placed(k, operands, tile)
 
         def write(masked: bool) -> None:
             masks = [k.first_lanes(left - v * lanes, lanes) if masked else None for v in range(self.vectors)]
             results = []
-            for r, row in enumerate(tile.rows):
+            for r, here in enumerate(placed):
                 for v, mask in enumerate(masks):
-                    at = column + v * lanes
-                    results.append(self.epilogue.apply(k, acc[r * self.vectors + v], operands, row, at, mask))
-            for r, row in enumerate(tile.rows):
-                base = outputs + row * k.size("y_row")
+                    value = acc[r * self.vectors + v]
+                    value = k.reduce(value, lambda a, b: a + b) if self.dot else value
+                    results.append(self.epilogue.apply(k, value, here, zero, column + v * lanes, mask))
+            for r, row in enumerate(rows):
                 for v, mask in enumerate(masks):
-                    k.store(results[r * self.vectors + v], base + v * lanes, mask)
+                    k.store(results[r * self.vectors + v], row + v * lanes, mask)
 
-        k.either(left >= self.vectors * lanes, lambda: write(False), lambda: write(True))
-
-    def _store_sums(self, k: Builder, tile: Tile, acc: list[Val], outputs: Ptr, operands: Sequence[Ptr]) -> None:
-        """Each accumulator is one result, spread over its lanes."""
-        results = []
-        for index, spread in enumerate(acc):
-            row, column = tile.rows[index // self.vectors], k.index(index % self.vectors)
-            results.append(self.epilogue.apply(k, k.reduce(spread, lambda a, b: a + b), operands, row, column))
-        for index, result in enumerate(results):
-            k.store(result, outputs + (tile.rows[index // self.vectors] * k.size("y_row") + index % self.vectors))
+        if self.dot:
+            write(False)
+        else:
+            k.either(left >= self.vectors * lanes, lambda: write(False), lambda: write(True))
 
 
 _TOGETHER = 4

@@ -6,7 +6,7 @@ starts, and for every tile of them whether all its windows lie inside the input.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,22 +63,37 @@ SCATTERED = Parameter("pixels", DType.I64)
 
 @dataclass(frozen=True)
 class Tile:
-    """`count` consecutive rows from `start` on: the pixels they compute, none past the last, and where each starts."""
+    """`count` consecutive rows from `start` on, `left` of which follow the first; those past the last repeat it.
 
+    `origins` is where each row's window starts; `pixels` are the result's pixels that the rows compute, when those are
+    not the rows themselves.
+    """
+
+    k: Builder
     start: Int
-    rows: tuple[Int, ...]
-    origins: tuple[Ptr, ...]
+    left: Int
+    count: int
+    origins: tuple[Ptr, ...] = ()
+    pixels: tuple[Int, ...] = ()
+
+    def rows(self, base: Ptr, stride: Int) -> tuple[Ptr, ...]:
+        """Addresses of the rows' pixels in a tensor whose pixels are `stride` elements apart."""
+        if self.pixels:
+            return tuple(base + pixel * stride for pixel in self.pixels)
+        first, end = base + self.start * stride, self.left * stride
+        return tuple(first + self.k.pick(self.left >= r, stride * r, end) for r in range(self.count))
 
 
 def tile_at(k: Builder, inputs: Ptr, start: Int, count: int, *, windows: bool, scattered: bool = False) -> Tile:
     """The tile at row `start`, from the tables or, without windows, with rows `x_row` apart."""
     last = k.size("m") - 1
-    rows = tuple(k.min(start + r, last) for r in range(count))
+    tile = Tile(k, start, last - start, count)
     if windows:
         table = k.pointer("origins") + start
         origins = tuple(inputs + k.load_index(table + r) for r in range(count))
     else:
-        origins = tuple(inputs + row * k.size("x_row") for row in rows)
-    if scattered:
-        rows = tuple(k.load_index(k.pointer("pixels") + row) for row in rows)
-    return Tile(start, rows, origins)
+        origins = tile.rows(inputs, k.size("x_row"))
+    if not scattered:
+        return replace(tile, origins=origins)
+    pixels = tuple(k.load_index(k.pointer("pixels") + k.min(start + r, last)) for r in range(count))
+    return replace(tile, origins=origins, pixels=pixels)
