@@ -31,30 +31,50 @@ def _clamp(k: Builder, x: Val, low: float, high: float) -> Val:
     return k.select(x > most, most, x)
 
 
-def _power_of_two(k: Builder, exponent: Val) -> Val:
-    """2 ** exponent for an int32 exponent of a normal float32."""
-    bias, shift = k.const(127, DType.I32, exponent.lanes), k.const(1 << 23, DType.I32, exponent.lanes)
-    return k.bits((exponent + bias) * shift, DType.F32)
+_ROUNDER = 12582912.0
+"""1.5 * 2**23: a float32 plus this has its nearest integer in the lowest bits, if that is far below 2**22."""
+
+
+def _exp_parts(k: Builder, x: Val) -> tuple[Val, Val]:
+    """e ** x as a float32 between 0.7 and 1.5 and an int32 n of powers of two to multiply it with; x is bounded."""
+
+    def number(value: float) -> Val:
+        return k.const(value, DType.F32, x.lanes)
+
+    shifted = k.fma(x, number(_LOG2_E), number(_ROUNDER))
+    count = shifted - number(_ROUNDER)
+    rest = k.fma(count, number(-_LN2_HIGH), x)
+    rest = k.fma(count, number(-_LN2_LOW), rest)
+    tail = _polynomial(
+        k, rest, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+    )
+    value = k.fma(tail, rest * rest, rest) + number(1.0)
+    return value, k.bits(shifted, DType.I32) - k.bits(number(_ROUNDER), DType.I32)
+
+
+def _scaled(k: Builder, value: Val, power: Val) -> Val:
+    """value * 2 ** power, where both it and the result are normal: an addition to the exponent."""
+    shift = k.const(23, DType.I32, value.lanes)
+    moved = Val(k, k.ir.shl(power.ir, shift.ir), DType.I32, value.lanes)
+    return k.bits(k.bits(value, DType.I32) + moved, DType.F32)
 
 
 def exp(k: Builder, x: Val) -> Val:
     """e ** x, within 1 ulp in float32; subnormal results included."""
     if x.dtype is DType.F64:
         return k.intrinsic("llvm.exp", x)
-    bounded = _clamp(k, x, -104.0, 89.0)
-    count = k.intrinsic("llvm.rint", bounded * k.const(_LOG2_E, DType.F32, x.lanes))
-    rest = k.fma(count, k.const(-_LN2_HIGH, DType.F32, x.lanes), bounded)
-    rest = k.fma(count, k.const(-_LN2_LOW, DType.F32, x.lanes), rest)
-    tail = _polynomial(
-        k, rest, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
-    )
-    one = k.const(1.0, DType.F32, x.lanes)
-    value = k.fma(tail, rest * rest, rest) + one
-    # Two factors, so that neither leaves the range of normal numbers when the result is subnormal or infinite.
-    whole = k.cast(count, DType.I32)
-    half = Val(k, k.ir.ashr(whole.ir, k.const(1, DType.I32, x.lanes).ir), DType.I32, x.lanes)
-    result = value * _power_of_two(k, half) * _power_of_two(k, whole - half)
+    value, power = _exp_parts(k, _clamp(k, x, -104.0, 89.0))
+    # In two steps, so that neither leaves the range of normal numbers when the result is subnormal or infinite.
+    half = Val(k, k.ir.ashr(power.ir, k.const(1, DType.I32, x.lanes).ir), DType.I32, x.lanes)
+    result = _scaled(k, value, half) * _scaled(k, k.const(1.0, DType.F32, x.lanes), power - half)
     return k.select(x.compare("!=", x), x, result)
+
+
+def _exp_normal(k: Builder, x: Val) -> Val:
+    """e ** x of x in [-87, 88], of the nearest of these where it lies outside; NaN gives NaN."""
+    if x.dtype is DType.F64:
+        return k.intrinsic("llvm.exp", x)
+    return k.select(x.compare("!=", x), x, _scaled(k, *_exp_parts(k, _clamp(k, x, -87.0, 88.0))))
 
 
 def log(k: Builder, x: Val) -> Val:
@@ -106,7 +126,7 @@ def log(k: Builder, x: Val) -> Val:
 def sigmoid(k: Builder, x: Val) -> Val:
     """1 / (1 + e ** -x), within 4 ulp in float32 down to its smallest normal results."""
     one = k.const(1.0, x.dtype, x.lanes)
-    return one / (one + exp(k, -x))
+    return one / (one + _exp_normal(k, -x))
 
 
 def tanh(k: Builder, x: Val) -> Val:
@@ -120,7 +140,7 @@ def tanh(k: Builder, x: Val) -> Val:
         large = number(1.0) - number(2.0) / (k.intrinsic("llvm.exp", magnitude + magnitude) + number(1.0))
         return k.intrinsic("llvm.copysign", large, x)
     magnitude = k.intrinsic("llvm.fabs", x)
-    large = number(1.0) - number(2.0) / (exp(k, magnitude + magnitude) + number(1.0))
+    large = number(1.0) - number(2.0) / (_exp_normal(k, magnitude + magnitude) + number(1.0))
     square = x * x
     tail = _polynomial(
         k,
