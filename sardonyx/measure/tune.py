@@ -1,8 +1,10 @@
 """Measuring the choices that lowering makes, and keeping those that are fastest on this machine.
 
-Every problem of a model (`compiler.tuning`) tries its candidates at the same time as the others: in turn i each takes
-its candidate i, the model runs, and the steps of each problem's nodes are timed by the executor. So candidates are
-timed in the network, with caches as it leaves them, in as many compilations as the longest list has candidates.
+Every problem of a model (`compiler.tuning`) tries its candidates at the same time as the others: in trial i each takes
+its candidate i, the model runs, and the executor times the steps of each problem's nodes. So candidates are timed in
+the network, with caches as it leaves them, in as many compilations as the longest list has candidates. Runs of a trial
+alternate with runs of the model of costs' favourites, and only ratios of neighbours count: clocks change by more from
+one second to the next than candidates differ.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ Progress = Callable[[int, int], None]
 _WARM_UP = 2
 """Runs of a turn that are not counted."""
 _GAIN = 0.97
-"""Of the favourite's time, at most, for another candidate to be kept: less may be noise."""
+"""Of the favourite's time, at most in the median, for another candidate to be kept; and three quarters of the ratios
+must be below 1."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,16 @@ class Tuned:
 
 @dataclass
 class _Times:
-    """Milliseconds of runs by problem and candidate."""
+    """Milliseconds of a run in the favourites by problem, and a candidate's over those by problem and candidate."""
 
-    of: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-
-    def median(self, problem: str, candidate: str) -> float:
-        return statistics.median(self.of[problem, candidate])
+    favourites: dict[str, list[float]] = field(default_factory=dict)
+    ratios: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
 
 def tune(
     model: Path, inputs: Inputs, *, threads: int | None = None, rounds: int = 3, runs: int = 8, progress: Progress
 ) -> list[Tuned]:
-    """Try every candidate in `rounds` rounds of `runs` runs, and keep what is fastest in the cache.
+    """Try every candidate in `rounds` rounds of `runs` pairs of runs, and keep what is fastest in the cache.
 
     Problems that only a measured choice brings up are tried next. Sessions made afterwards, by any process of this
     user, take what was kept.
@@ -75,11 +76,11 @@ def tune(
         if not fresh:
             break
         times, turns = _Times(), max(len(choice.candidates) for choice in fresh.values())
-        trials = [_Trial(model, count, fresh, best, turn) for turn in range(turns)]
-        for done in range(rounds * turns):
-            progress(done, rounds * turns)
-            trials[done % turns].measure(inputs, runs, times)
-        progress(rounds * turns, rounds * turns)
+        favourites, *others = [_Trial(model, count, fresh, best, turn) for turn in range(turns)]
+        for done in range(rounds * len(others)):
+            progress(done, rounds * len(others))
+            _compare(favourites, others[done % len(others)], inputs, runs, times)
+        progress(rounds * len(others), rounds * len(others))
         for problem, choice in fresh.items():
             tuned.append(_outcome(problem, choice, times))
             best[problem] = tuned[-1].kept
@@ -116,23 +117,33 @@ class _Trial:
     def __init__(
         self, model: Path, threads: int, fresh: Mapping[str, Choice], best: Mapping[str, str], turn: int
     ) -> None:
-        self._fresh = fresh
-        self._taken = {name: choice.candidates[turn % len(choice.candidates)] for name, choice in fresh.items()}
-        self._choices = Choices({**best, **self._taken})
+        self.fresh = fresh
+        self.taken = {name: choice.candidates[turn % len(choice.candidates)] for name, choice in fresh.items()}
+        self._choices = Choices({**best, **self.taken})
         with trial(self._choices):
             self._session = _session(model, threads)
 
-    def measure(self, inputs: Inputs, runs: int, times: _Times) -> None:
-        """Run, and add what the steps of each problem took."""
+    def run(self, inputs: Inputs) -> dict[str, float]:
+        """Run once: milliseconds by problem."""
         with trial(self._choices):
-            for run in range(_WARM_UP + runs):
-                self._session.run(None, dict(inputs))
-                if run < _WARM_UP:
-                    continue
-                steps = self._session.step_times()
-                for problem, choice in self._fresh.items():
-                    spent = sum(step.duration_ns for step in steps if _first_node(step.name) in choice.nodes) / 1e6
-                    times.of.setdefault((problem, self._taken[problem]), []).append(spent)
+            self._session.run(None, dict(inputs))
+        steps = [(_first_node(step.name), step.duration_ns) for step in self._session.step_times()]
+        return {
+            problem: sum(duration for node, duration in steps if node in choice.nodes) / 1e6
+            for problem, choice in self.fresh.items()
+        }
+
+
+def _compare(favourites: _Trial, other: _Trial, inputs: Inputs, runs: int, times: _Times) -> None:
+    """Run both by turns, and note the ratios of neighbours."""
+    for run in range(_WARM_UP + runs):
+        before, after = favourites.run(inputs), other.run(inputs)
+        if run < _WARM_UP:
+            continue
+        for problem, candidate in other.taken.items():
+            times.favourites.setdefault(problem, []).append(before[problem])
+            if candidate != favourites.taken[problem] and before[problem]:
+                times.ratios.setdefault((problem, candidate), []).append(after[problem] / before[problem])
 
 
 def _first_node(label: str) -> str:
@@ -141,8 +152,12 @@ def _first_node(label: str) -> str:
 
 
 def _outcome(problem: str, choice: Choice, times: _Times) -> Tuned:
-    favourite = choice.candidates[0]
-    fastest = min(choice.candidates, key=lambda name: times.median(problem, name))
-    base, least = times.median(problem, favourite), times.median(problem, fastest)
-    kept = fastest if least < _GAIN * base else favourite
-    return Tuned(problem, tuple(sorted(choice.nodes)), favourite, kept, base, times.median(problem, kept))
+    """The candidate to keep: the one with the least median ratio, if that is clearly a gain, else the favourite."""
+    favourite, base = choice.candidates[0], statistics.median(times.favourites[problem])
+    kept, least = favourite, 1.0
+    for candidate in choice.candidates[1:]:
+        ratios = sorted(times.ratios.get((problem, candidate), [1.0]))
+        ratio, upper = statistics.median(ratios), ratios[len(ratios) * 3 // 4]
+        if ratio < min(least, _GAIN) and upper < 1.0:
+            kept, least = candidate, ratio
+    return Tuned(problem, tuple(sorted(choice.nodes)), favourite, kept, base, base * least)
