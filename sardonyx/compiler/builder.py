@@ -152,6 +152,10 @@ class Val:
     def __truediv__(self, other: Val) -> Val:
         return self._arith(("fdiv", "sdiv" if self.dtype.is_signed else "udiv"), other)
 
+    def __mod__(self, other: Val) -> Val:
+        """Remainder, of the sign of the first."""
+        return self._arith(("frem", "srem" if self.dtype.is_signed else "urem"), other)
+
     def __and__(self, other: Val) -> Val:
         return self._arith(("and_", "and_"), other)
 

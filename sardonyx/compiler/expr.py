@@ -166,6 +166,34 @@ def _not(k: Builder, x: Val) -> Val:
     return x ^ k.const(True, DType.BOOL, x.lanes)
 
 
+def _divisor(k: Builder, divisor: Val) -> tuple[Val, Val, Val]:
+    """An integer to divide by that no processor traps on, and bits: it was 0, it was -1."""
+    zero, one = k.const(0, divisor.dtype, divisor.lanes), k.const(1, divisor.dtype, divisor.lanes)
+    nothing, opposite = divisor.compare("==", zero), k.const(False, DType.BOOL, divisor.lanes)
+    if divisor.dtype.is_signed:
+        opposite = divisor.compare("==", zero - one)
+    return k.select(nothing | opposite, one, divisor), nothing, opposite
+
+
+def _div(k: Builder, a: Val, b: Val) -> Val:
+    """Integers: towards 0; 0 when divided by 0, and the least one divided by -1 is itself."""
+    if a.dtype.is_float:
+        return a / b
+    divisor, nothing, opposite = _divisor(k, b)
+    return k.select(nothing, k.const(0, a.dtype, a.lanes), k.select(opposite, -a, a / divisor))
+
+
+def _remainder(k: Builder, a: Val, b: Val) -> Val:
+    """What is left of integers' `_div`, of the sign of `a`; 0 when divided by 0."""
+    return a % _divisor(k, b)[0]
+
+
+def _modulo(k: Builder, a: Val, b: Val) -> Val:
+    """What is left of integers' division downwards, of the sign of `b`; 0 when divided by 0."""
+    rest, zero = _remainder(k, a, b), k.const(0, a.dtype, a.lanes)
+    return k.select(rest.compare("!=", zero) & ((rest < zero) ^ (b < zero)), rest + b, rest)
+
+
 def _unary(intrinsic: str) -> Callable[..., Val]:
     return lambda k, x: k.intrinsic(intrinsic, x)
 
@@ -174,7 +202,9 @@ SCALAR_OPS: dict[str, Callable[..., Val]] = {
     "add": lambda k, a, b: a + b,
     "sub": lambda k, a, b: a - b,
     "mul": lambda k, a, b: a * b,
-    "div": lambda k, a, b: a / b,
+    "div": _div,
+    "modulo": _modulo,
+    "remainder": _remainder,
     "neg": lambda k, a: -a,
     "abs": _abs,
     "sign": _sign,

@@ -25,6 +25,7 @@ from sardonyx.compiler.program import (
     MAX_DOMAIN,
     Buffer,
     BufferKind,
+    Check,
     Counted,
     Kernel,
     Program,
@@ -100,6 +101,7 @@ class Lowering:
         self._inputs = [self._input(value, size) for value, size in zip(graph.inputs, dims, strict=True)]
         self.joins = Joins(rules.joins, self._expected_dims, self.temporary)
         self._shared: dict[Hashable, Any] = {}
+        self._checks: list[Check] = []
         self._zeros: Array = np.zeros(0, np.float32)
 
     def _input(self, value: ir.Value, dims: tuple[int, ...]) -> View:
@@ -260,6 +262,12 @@ class Lowering:
         made = self._counted[value] = Counted(view, count, axis)
         return made
 
+    def check(self, node: ir.Node, what: str, expected: str) -> View:
+        """One int64 to which a step writes what is wrong with the values it is given: see `program.Check`."""
+        status = View(self._program.buffer(BufferKind.STATUS, DType.I64.size), DType.I64, (), ())
+        self._checks.append(Check(status, _where(node), what, expected))
+        return status
+
     def channels_last(self, value: ir.Value | None) -> View:
         """The image [N, C, spatial...] with its channels contiguous: as it is, or a copy that stands for it from
         now on.
@@ -270,6 +278,16 @@ class Lowering:
         copied = self.copied(view, channels_last(view.dims))
         assert value is not None
         self._values[value] = copied
+        return copied
+
+    def row_major(self, value: ir.Value | None) -> View:
+        """The value as NumPy's C order has it: as it is, or a copy that stands for it from now on."""
+        view = self.view(value)
+        if view.is_row_major:
+            return view
+        assert value is not None
+        copied = self.result(value, view.dims, view.dtype)
+        self.copy(view, copied)
         return copied
 
     def copied(self, view: View, strides: tuple[int, ...] | None = None) -> View:
@@ -394,7 +412,13 @@ class Lowering:
             if node not in self._done:
                 self._lower(node)
         outputs = [self._output(index, value) for index, value in enumerate(self._graph.outputs)]
-        program = Program(tuple(self._program.buffers), tuple(self._program.steps), tuple(self._inputs), tuple(outputs))
+        program = Program(
+            tuple(self._program.buffers),
+            tuple(self._program.steps),
+            tuple(self._inputs),
+            tuple(outputs),
+            tuple(self._checks),
+        )
         program.verify()
         return program
 
@@ -416,8 +440,7 @@ class Lowering:
             if isinstance(error, SardonyxError):
                 raise
             shapes = ", ".join(str(list(self.dims(value))) for value in node.inputs if value is not None)
-            where = f"node {node.name or node.outputs[0].name!r} ({node.op_type})"
-            raise ExecutionError(f"does not fit its inputs: {error}", where=where, got=shapes) from error
+            raise ExecutionError(f"does not fit its inputs: {error}", where=_where(node), got=shapes) from error
 
     def _output(self, index: int, value: ir.Value) -> Operand | Counted:
         """Where output `index` is at the end; copied to the output's memory when it lies elsewhere."""
@@ -439,6 +462,10 @@ class Lowering:
         target = View(buffer, view.dtype, view.dims, row_major(view.dims))
         self.copy(view, target, f"output {value.name}")
         return target
+
+
+def _where(node: ir.Node) -> str:
+    return f"node {node.name or node.outputs[0].name!r} ({node.op_type})"
 
 
 def arguments(**values: View | int) -> dict[str, View | int]:

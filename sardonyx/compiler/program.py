@@ -32,6 +32,7 @@ class BufferKind(Enum):
     OUTPUT = "output"
     CONSTANT = "constant"
     ARENA = "arena"
+    STATUS = "status"
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,20 @@ class Counted:
     axis: int
 
 
+@dataclass(frozen=True)
+class Check:
+    """What can turn out to be wrong with a run's values: then a step writes a number other than 0 to `status`.
+
+    That is one int64, which is 0 when a run begins. A run that ends with something else there raises ExecutionError,
+    with these fields and the number; of several any one. The step itself goes on with what is safe.
+    """
+
+    status: View
+    where: str
+    what: str
+    expected: str
+
+
 def row_major(dims: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of a dense tensor whose last dimension moves fastest."""
     strides, step = [], 1
@@ -189,6 +204,7 @@ class Program:
     steps: tuple[Step, ...]
     inputs: tuple[View, ...]
     outputs: tuple[View | Counted | np.ndarray[Any, Any], ...]
+    checks: tuple[Check, ...] = ()
 
     @cached_property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -210,7 +226,8 @@ class Program:
 
     def verify(self) -> None:
         """Raise CompileError if a step breaks a rule: argument kinds, views within buffers, reads before writes."""
-        written = {b.index for b in self.buffers if b.kind in (BufferKind.INPUT, BufferKind.CONSTANT)}
+        given = (BufferKind.INPUT, BufferKind.CONSTANT, BufferKind.STATUS)
+        written = {b.index for b in self.buffers if b.kind in given}
         for step in self.steps:
             parameters = step.kernel.parameters()
             if len(parameters) != len(step.arguments):

@@ -22,6 +22,7 @@ from sardonyx.compiler.program import Buffer, BufferKind, Program, Step, View
 from sardonyx.errors import ProviderError
 from sardonyx.measure.roofline import Roofline
 from sardonyx.measure.runners import Inputs
+from sardonyx.plan import Plan
 from sardonyx.providers.base import CompileOptions, Executable
 
 if TYPE_CHECKING:
@@ -37,8 +38,24 @@ class Native(Executable, Protocol):
     """An executable that is a program of native steps."""
 
     def program(self) -> Program:
-        """The program for the declared dims."""
+        """The program for the declared dims or, when they are open, of the newest profiled run."""
         ...
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model as native segments, of which there are several where only a run tells how large results are."""
+
+    plan: Plan
+    segments: tuple[Native, ...]
+
+    def run(self, inputs: Sequence[Any]) -> list[Any]:
+        """The model's outputs."""
+        return self.plan.run(inputs)
+
+    def times(self) -> list[list[float]]:
+        """Milliseconds of each segment's steps in the newest run."""
+        return [[1e-6 * step.duration_ns for step in segment.profile()] for segment in self.segments]
 
 
 @dataclass(frozen=True)
@@ -110,26 +127,31 @@ def measure_steps(model: Path, inputs: Inputs, limits: Roofline, *, runs: int = 
     ProviderError when the provider does not run all of the model natively. All input dims must be declared.
     """
     graph, executable = compiled(model, limits.threads)
+    macs = _node_macs(graph)
     feeds = [inputs[value.name or ""] for value in graph.inputs]
     calls, times = [], []
     for _ in range(_WARM_UP + runs):
         start = time.perf_counter()
         executable.run(feeds)
         calls.append(1e3 * (time.perf_counter() - start))
-        times.append([1e-6 * step.duration_ns for step in executable.profile()])
+        times.append(executable.times())
     calls, times = calls[_WARM_UP:], times[_WARM_UP:]
-    program = executable.program()
-    plan = plan_memory(program)
-    found = _reports(program, _node_macs(graph), plan, times, limits)
+    programs = [segment.program() for segment in executable.segments]
+    plans = [plan_memory(program) for program in programs]
+    footprint = sum(_footprint(program, plan) for program, plan in zip(programs, plans, strict=True))
+    found = [
+        _reports(program, macs, plan, [run[index] for run in times], limits, footprint)
+        for index, (program, plan) in enumerate(zip(programs, plans, strict=True))
+    ]
     return StepsReport(
-        steps=found,
+        steps=tuple(itertools.chain.from_iterable(found)),
         roofline=limits,
-        run_ms=statistics.median(map(sum, times)),
+        run_ms=statistics.median(sum(map(sum, run)) for run in times),
         call_ms=statistics.median(calls),
-        arena=plan.size,
-        bound=plan.lower_bound,
-        live=live_bytes(program),
-        weights=constant_bytes(program),
+        arena=sum(plan.size for plan in plans),
+        bound=sum(plan.lower_bound for plan in plans),
+        live=max(map(live_bytes, programs)),
+        weights=sum(map(constant_bytes, programs)),
     )
 
 
@@ -188,12 +210,21 @@ def _bytes(views: Iterable[View]) -> int:
     return sum(sizes.values())
 
 
+def _footprint(program: Program, plan: MemoryPlan) -> int:
+    """All bytes that a run touches."""
+    return plan.size + sum(buffer.bytes for buffer in program.buffers if buffer.kind is not BufferKind.ARENA)
+
+
 def _reports(
-    program: Program, macs: Mapping[str, int], plan: MemoryPlan, times: Sequence[Sequence[float]], limits: Roofline
+    program: Program,
+    macs: Mapping[str, int],
+    plan: MemoryPlan,
+    times: Sequence[Sequence[float]],
+    limits: Roofline,
+    footprint: int,
 ) -> tuple[StepReport, ...]:
     """`times` are milliseconds, by run and step. Only those of whole groups of overlapping steps mean something."""
     groups = [[*group] for _, group in itertools.groupby(range(len(program.steps)), key=lambda i: plan.groups[i])]
-    footprint = plan.size + sum(buffer.bytes for buffer in program.buffers if buffer.kind is not BufferKind.ARENA)
     medians = [statistics.median(sum(run[index] for index in group) for run in times) for group in groups]
     return tuple(
         _report([program.steps[index] for index in group], work, ms, limits, footprint)
@@ -215,8 +246,8 @@ def _report(steps: Sequence[Step], work: Work, ms: float, limits: Roofline, foot
     return StepReport(kernels, tuple(step.label for step in steps), work, ms, by[bound], bound)
 
 
-def compiled(path: Path, threads: int) -> tuple[ir.Graph, Native]:
-    """The graph as the provider `cpu` compiles it, every node with a name of its own, and its executable.
+def compiled(path: Path, threads: int) -> tuple[ir.Graph, Compiled]:
+    """The graph as the provider `cpu` compiles it, every node with a name of its own, and its executables.
 
     ProviderError when the provider does not run all of it natively.
     """
@@ -225,6 +256,7 @@ def compiled(path: Path, threads: int) -> tuple[ir.Graph, Native]:
     from sardonyx.model.shapes import infer_shapes
     from sardonyx.passes.pipeline import optimize
     from sardonyx.providers import registry
+    from sardonyx.providers.partition import partition
 
     model = file.load(path)
     require_valid(model, str(path))
@@ -236,10 +268,12 @@ def compiled(path: Path, threads: int) -> tuple[ir.Graph, Native]:
     declined = [f"{node.name}: {claim.reason}" for node, claim in provider.claims(model).items() if not claim.accepted]
     if declined:
         raise ProviderError("not all of the model is native", where=str(path), got="; ".join(declined[:3]))
-    executable = provider.compile(model, CompileOptions(threads, profile=True))
-    if not isinstance(executable, Native):
+    parts = [segment.model for segment in partition(model, [provider]).segments]
+    made = [provider.compile(part, CompileOptions(threads, profile=True)) for part in parts]
+    native = tuple(executable for executable in made if isinstance(executable, Native))
+    if len(native) != len(made):
         raise ProviderError("the provider has no program to look at", where=provider.name)
-    return model.graph, executable
+    return model.graph, Compiled(Plan(model, list(zip(parts, made, strict=True))), native)
 
 
 def _node_macs(graph: ir.Graph) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from sardonyx.ops import (
     convolution,
     elementwise,
+    indexing,
     linear,
     normalization,
     pad,
@@ -21,6 +22,7 @@ __all__ = [
     "Operator",
     "convolution",
     "elementwise",
+    "indexing",
     "linear",
     "normalization",
     "operator_of",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import ExprBuilder
 from sardonyx.compiler.fuse import present
-from sardonyx.ops.table import ALL, BOOL, FLOATS, NUMBERS, elementwise, opset
+from sardonyx.ops.table import ALL, BOOL, FLOATS, INTEGERS, NUMBERS, elementwise, opset
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -29,8 +29,7 @@ def _no_broadcast_attribute(node: ir.Node) -> str | None:
 
 
 _SIGNED = frozenset(d for d in NUMBERS if d.is_signed)
-_simple({"Add": "add", "Sub": "sub", "Mul": "mul"}, NUMBERS)
-_simple({"Div": "div"}, FLOATS)
+_simple({"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}, NUMBERS)
 _simple({"Neg": "neg", "Abs": "abs", "Sign": "sign", "Relu": "relu"}, _SIGNED)
 _simple(
     {
@@ -73,6 +72,12 @@ def _fold(op: str) -> None:
 _fold("add")
 _fold("max")
 _fold("min")
+
+
+@elementwise("Mod", dtypes=INTEGERS)
+def mod(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """What a division leaves, of the sign of the divisor as in Python or, with `fmod`, of the dividend as in C."""
+    return e.op("remainder" if node.attributes.get_int("fmod", 0) else "modulo", *x)
 
 
 @elementwise("Where", dtypes=BOOL)

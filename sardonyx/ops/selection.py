@@ -122,7 +122,7 @@ def non_max_suppression(ctx: Lowering, node: ir.Node) -> None:
 
     A box whose score is NaN or minus infinity is never among them.
     """
-    boxes, scores = (_dense(ctx, ctx.view(value)) for value in node.inputs[:2])
+    boxes, scores = (ctx.row_major(value) for value in node.inputs[:2])
     given = (*node.inputs, None, None, None)[2:5]
     overlap, least = (
         ctx.constant(np.full(1, default, np.float32)) if value is None else _single(ctx, value)
@@ -165,10 +165,6 @@ def non_max_suppression(ctx: Lowering, node: ir.Node) -> None:
     )
 
 
-def _dense(ctx: Lowering, view: View) -> View:
-    return view if view.is_row_major else ctx.copied(view)
-
-
 def _single(ctx: Lowering, value: ir.Value) -> View:
     view = ctx.view(value)
     if view.size != 1:
@@ -184,7 +180,7 @@ def _ranked(node: ir.Node) -> str | None:
 @lowers("NonZero", dtypes=ALL, supports=_ranked, counts=True)
 def non_zero(ctx: Lowering, node: ir.Node) -> None:
     """The indices of elements that are not zero, a column each, in row-major order."""
-    x = _dense(ctx, ctx.view(node.inputs[0]))
+    x = ctx.row_major(node.inputs[0])
     result = ctx.counted(node.outputs[0], (len(x.dims), x.size), DType.I64, 1)
     if x.size == 0:
         return

@@ -101,11 +101,12 @@ class CPUExecutable:
         return [StepTime(*step) for step in self._native.times()]
 
     def program(self, dims: Dims | None = None) -> Program:
-        """The program for these input dims (the declared ones when all are fixed)."""
+        """The program for these input dims: if not given the declared ones or, if open, the newest profiled run's."""
         chosen = dims if dims is not None else _declared_dims(self._graph)
-        if chosen is None:
+        program = self._native.newest() if chosen is None else self._native.binding(chosen).program
+        if program is None:
             raise ValueError("the inputs have symbolic dims: say which")
-        return self._native.binding(chosen).program
+        return program
 
 
 def lower(graph: ir.Graph, dims: Dims, target: Target, threads: int, packed: PackedWeights) -> Program:

@@ -92,6 +92,10 @@ class NativeExecutable:
         workers = pool(self._target, self._threads, self._spin)
         return Frame(binding.program, binding.plan, binding.addresses, workers, profile=self._profile)
 
+    def newest(self) -> Program | None:
+        """The program of the newest profiled run."""
+        return self._newest[0].program if self._newest is not None else None
+
     def times(self) -> list[tuple[str, str, int, int]]:
         """(nodes, kernel, start, duration) of each step of the newest profiled run, in nanoseconds."""
         if self._newest is None:

@@ -12,6 +12,7 @@ import numpy as np
 from sardonyx.compiler import executor as native
 from sardonyx.compiler.memory import ALIGNMENT, MemoryPlan
 from sardonyx.compiler.program import BufferKind, Counted, Kernel, Program, View
+from sardonyx.errors import ExecutionError
 from sardonyx.runtime.threads import ThreadPool, words
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Frame:
         bases: dict[int, int] = {b: address_of(self._arena) + at for b, at in plan.offsets.items()}
         self._constants = _constants(program)
         bases |= {index: address_of(array) for index, array in self._constants.items()}
+        self._status = words(len(program.checks) or 1)
+        places = {check.status.buffer.index: 8 * index for index, check in enumerate(program.checks)}
+        bases |= {index: address_of(self._status) + at for index, at in places.items()}
         scratch = max((step.scratch for step in program.steps), default=0)
         stride = -(-scratch // ALIGNMENT) * ALIGNMENT
         self._scratch = words(stride * pool.threads // 8 + 1)
@@ -110,7 +114,10 @@ class Frame:
         return at
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run on contiguous inputs of the program's dims; the outputs are new arrays."""
+        """Run on contiguous inputs of the program's dims; the outputs are new arrays.
+
+        ExecutionError when a step found something wrong with the values.
+        """
         words = self._words
         for array, patches in zip(inputs, self._bound, strict=True):
             base = address_of(array)
@@ -131,10 +138,18 @@ class Frame:
             for word, _ in patches:
                 words[word] = address_of(counts) + 8 * slot
         self._execute(self._address)
+        if self._program.checks:
+            self._check()
         for (index, axis, _), count in zip(self._counted, counts, strict=True):
             whole = (slice(None),) * axis
             outputs[index] = outputs[index][(*whole, slice(int(count)))].copy()
         return outputs
+
+    def _check(self) -> None:
+        for check, number in zip(self._program.checks, self._status.data, strict=True):
+            if number:
+                self._status[:] = 0
+                raise ExecutionError(check.what, where=check.where, expected=check.expected, got=str(number))
 
     def times(self) -> list[tuple[int, int]]:
         """Start and duration in nanoseconds of each step of the newest run, when profiling."""

@@ -15,6 +15,7 @@ from sardonyx.measure.steps import constant_bytes, live_bytes, measure_steps, wo
 from sardonyx.model import file
 from sardonyx.model.info import describe
 from sardonyx.zoo import architectures
+from tests.suites.case import Case, node
 
 F32 = DType.F32
 LIMITS = Roofline(2, 100.0, (Level("L2", 1000, 80.0), Level("memory", 1 << 62, 10.0)), 1.0)
@@ -133,6 +134,21 @@ def test_steps_add_up_to_the_network(tmp_path):
     gemm = next(step for step in report.steps if any("gemm_" in nodes for nodes in step.nodes))
     features = model.graph.outputs[0].producer().inputs[0].shape[1]
     assert gemm.work.flops == 2 * 1000 * features
+
+
+def test_segments_are_listed_one_after_the_other(tmp_path):
+    """What reads a result whose size only a run tells is a program of its own."""
+    nodes = [node("Relu", "x", "r"), node("NonZero", "r", "n"), node("Cast", "n", "f", to=1), node("Mul", "f f")]
+    x = np.random.default_rng(0).standard_normal((40, 50), np.float32)
+    (tmp_path / "m.onnx").write_bytes(Case("cut", nodes, {"x": x}).model().SerializeToString())
+    report = measure_steps(tmp_path / "m.onnx", {"x": x}, LIMITS, runs=2)
+    assert [name for step in report.steps for name in step.nodes] == [
+        "Relu_r",
+        "NonZero_n",
+        "NonZero_n",
+        "Cast_f+Mul_y",
+    ]
+    assert report.steps[-1].work.moved == np.count_nonzero(x > 0) * 2 * (8 + 4)
 
 
 def test_a_model_that_is_not_all_native_is_told(tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import helper
 
-from tests.suites import normalization, padding, pooling, selection, spatial
+from tests.suites import indexing, normalization, padding, pooling, selection, spatial
 from tests.suites.case import Case, floats, node
 
 __all__ = ["CASES", "Case", "floats", "node"]
@@ -385,6 +385,7 @@ CASES: tuple[Case, ...] = (
     *_pools(),
     *_reductions(),
     *_shapes(),
+    *indexing.CASES,
     *normalization.CASES,
     *padding.CASES,
     *pooling.CASES,

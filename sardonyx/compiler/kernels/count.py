@@ -68,14 +68,25 @@ class Suppress(Kernel):
                         k.store(number(k, count + 1), chosen)
 
     def _candidates(self, k: Builder, heap: Heap, scores: Ptr, least: Val) -> Int:
-        """Put the boxes with a score above `least` into the heap's memory; how many there are."""
+        """Put the boxes with a score above `least` into the heap's memory; how many there are.
+
+        Few are, as a rule: vectors without one are passed over.
+        """
+        lanes, n = k.target.lanes(self.dtype), k.size("n")
+        limit, whole = k.broadcast(least, lanes), n // lanes * lanes
         found = [k.const(0, DType.I64)]
-        with k.loop(k.size("n"), carry=found) as at:
-            score, here = k.load(scores + at), Int(k, found[0].ir)
-            heap.put(
-                here, k.cast(ordered(k, score, descending=True), DType.I64), k.const(-1, DType.I64) - number(k, at)
-            )
-            found[0] = found[0] + k.cast(score > least, DType.I64)
+
+        def put(start: Int, stop: Int) -> None:
+            with k.loop(stop, start=start, carry=found) as at:
+                score, here = k.load(scores + at), Int(k, found[0].ir)
+                key = k.cast(ordered(k, score, descending=True), DType.I64)
+                heap.put(here, key, k.const(-1, DType.I64) - number(k, at))
+                found[0] = found[0] + k.cast(score > least, DType.I64)
+
+        with k.loop(whole, step=lanes, carry=found) as first:
+            good = k.any(k.load(scores + first, lanes) > limit)
+            put(first, k.pick(good, first + lanes, first))
+        put(whole, n)
         return Int(k, found[0].ir)
 
     def _sides(self, k: Builder, box: Ptr) -> list[Val]:

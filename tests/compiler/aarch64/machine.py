@@ -118,6 +118,8 @@ class Machine:
             at = bases[view.buffer.index] - _BASE
             return np.frombuffer(written, view.dtype.numpy, view.size, at).reshape(view.dims)
 
+        for check in program.checks:
+            assert not result(check.status), check
         results: list[Array] = []
         for output in program.outputs:
             if isinstance(output, Counted):
@@ -162,6 +164,8 @@ def _place_buffers(program: Program, plan: MemoryPlan, feeds: Sequence[Array], m
             bases[buffer.index] = memory.place_guarded(given[buffer.index])
         elif buffer.kind is BufferKind.OUTPUT:
             bases[buffer.index] = memory.place_guarded(unwritten(buffer.bytes))
+        elif buffer.kind is BufferKind.STATUS:
+            bases[buffer.index] = memory.place_guarded(np.zeros(buffer.bytes, np.uint8))
         elif buffer.kind is BufferKind.CONSTANT:
             assert buffer.data is not None
             bases[buffer.index] = memory.place_guarded(buffer.data)
