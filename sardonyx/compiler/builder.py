@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from llvmlite import ir
 
 from sardonyx.compiler.dtypes import DType
@@ -557,12 +558,24 @@ class Builder:
         return Val(self, method(value.ir, kind), dtype, lanes)
 
     def _saturate(self, value: Val, dtype: DType) -> Val:
+        if dtype is DType.I32 or dtype.size < 4:
+            return self._saturate_small(value, dtype)
         kind = register_type(dtype, value.lanes)
         lanes = f"v{value.lanes}" if value.lanes > 1 else ""
         base = "llvm.fptosi.sat" if dtype.is_signed else "llvm.fptoui.sat"
         name = f"{base}.{lanes}{_suffix(kind)}.{lanes}{_suffix(value.ir.type)}"
         function = self._declare(name, kind, [value.ir.type])
         return Val(self, self.ir.call(function, [value.ir]), dtype, value.lanes)
+
+    def _saturate_small(self, value: Val, dtype: DType) -> Val:
+        """By comparisons: LLVM's saturating conversion goes lane by lane on processors without such an instruction."""
+        limits, source, lanes = np.iinfo(dtype.numpy), value.dtype, value.lanes
+        low, above = self.const(float(limits.min), source, lanes), self.const(float(limits.max) + 1.0, source, lanes)
+        over, under = value.compare(">=", above), value < low
+        inside = self.select(value.compare(">=", low) & (value < above), value, self.const(0.0, source, lanes))
+        whole = Val(self, self.ir.fptosi(inside.ir, register_type(DType.I32, lanes)), DType.I32, lanes)
+        whole = self.select(over, self.const(int(limits.max), DType.I32, lanes), whole)
+        return self.cast(self.select(under, self.const(int(limits.min), DType.I32, lanes), whole), dtype)
 
     def _declare(self, name: str, result: ir.Type, operands: list[ir.Type]) -> ir.Function:
         known: Any = self.module.globals.get(name)
