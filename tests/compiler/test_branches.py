@@ -1,6 +1,7 @@
 """Neighbours that need not wait for each other."""
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -26,7 +27,7 @@ BRANCHES = [
 ]
 
 
-def program(nodes: list) -> Program:  # type: ignore[type-arg]
+def program(nodes: list[onnx.NodeProto]) -> Program:
     return CPUProvider().compile(ir.from_proto(Case("case", nodes, X, W).model()), CompileOptions(threads=2)).program()
 
 
