@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sardonyx.compiler.dims import is_open, surely
 from sardonyx.compiler.program import BufferKind, Step, View
 
 MOST_STEPS = 8
@@ -39,10 +40,12 @@ def _disjoint(a: View, b: View) -> bool:
     """Whether no element is in both; said only where it is plain."""
     if a.buffer is not b.buffer or a.buffer.kind is BufferKind.CONSTANT:
         return True
-    if a.dtype.size != b.dtype.size or any(s < 0 for view in (a, b) for s in view.strides):
+    if a.dtype.size != b.dtype.size or not all(surely(s, ">=", 0) for view in (a, b) for s in view.strides):
         return False
-    if a.offset + a.span <= b.offset or b.offset + b.span <= a.offset:
+    if surely(a.offset + a.span, "<=", b.offset) or surely(b.offset + b.span, "<=", a.offset):
         return True
+    if is_open((*a.dims, *a.strides, a.offset, *b.dims, *b.strides, b.offset)):
+        return False
     # Parts of one tensor, joined on an axis: within a stride of the next axis each keeps to columns of its own.
     for row in {*a.strides, *b.strides} - {0, 1}:
         ranges = [_columns(view, row) for view in (a, b)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from sardonyx.compiler.dims import Dim, broadcast_dims, hint, least, most, surely
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr, identity
 from sardonyx.compiler.fuse import Fuser, Fusion, Operand, Own, Placement, Scalar
@@ -57,13 +58,14 @@ class Rules:
     """What operators mean: rules that lower a node, and scalar functions of elementwise operators.
 
     `joins` is the axis along which a node joins all its inputs; `evaluate` computes a node from known arrays (constant
-    folding at lowering).
+    folding at lowering), `arithmetic` one whose inputs are arrays of dims, some of them open, if that is possible.
     """
 
     rule: Callable[[ir.Node], Rule | None]
     scalar: Callable[[ir.Node], Scalar | None]
     joins: Callable[[ir.Node], int | None]
     evaluate: Callable[[ir.Node, Sequence[Array | None]], list[Array]]
+    arithmetic: Callable[[ir.Node, Sequence[Array | None]], Array | None]
 
 
 class Lowering:
@@ -98,6 +100,7 @@ class Lowering:
             outputs=frozenset(self._outputs),
             view=self.view,
         )
+        self._symbols: dict[str, int] = {}
         self._inputs = [self._input(value, size) for value, size in zip(graph.inputs, dims, strict=True)]
         self.joins = Joins(rules.joins, self._expected_dims, self.temporary)
         self._shared: dict[Hashable, Any] = {}
@@ -106,6 +109,9 @@ class Lowering:
 
     def _input(self, value: ir.Value, dims: tuple[int, ...]) -> View:
         dtype = dtype_of(value)
+        for size, declared in zip(dims, value.shape or (), strict=False):
+            if not isinstance(declared, int) and declared.value:
+                self._symbols.setdefault(declared.value, size)
         buffer = self._program.buffer(BufferKind.INPUT, prod(dims) * dtype.size, value.name or "")
         view = View(buffer, dtype, dims, row_major(dims))
         self._values[value] = view
@@ -126,6 +132,11 @@ class Lowering:
             return None
         operand = self._operand(value)
         return operand if isinstance(operand, np.ndarray) else None
+
+    def known_ints(self, value: ir.Value | None) -> list[int] | None:
+        """The elements of a value known now that are numbers, dims that are open among them."""
+        array = self.known(value)
+        return None if array is None else [d if isinstance(d, Dim) else int(d) for d in array.reshape(-1).tolist()]
 
     def view(self, value: ir.Value | None) -> View:
         """The value in memory; a known array becomes a constant of the program."""
@@ -151,7 +162,9 @@ class Lowering:
         """Dims that the value has or, when it is not computed yet, that shape inference says it will have."""
         if value in self._values or value.const_value is not None:
             return self.dims(value)
-        return None if value.shape is None else [d if isinstance(d, int) else None for d in value.shape]
+        if value.shape is None:
+            return None
+        return [d if isinstance(d, int) else self._symbols.get(d.value or "") for d in value.shape]
 
     def _available(self, value: ir.Value) -> Operand | None:
         found = self._values.get(value)
@@ -323,13 +336,19 @@ class Lowering:
         """
         if domain == 0:
             return
-        if domain > MAX_DOMAIN:
+        if hint(domain) > MAX_DOMAIN:
             raise ValueError(f"{domain:,} items of work in one step, more than {MAX_DOMAIN:,}")
         fair = -(-domain // (_CHUNKS_PER_THREAD * self.threads)) if self.threads > 1 else domain
-        worth = int(_ELEMENTS_PER_CHUNK / cost) if cost else 1
-        chunk = max(1, min(max(fair, worth), domain))
+        chunk = least(most(fair, self._worth_taking(cost), 1), domain)
         sizes = {"domain": domain, "chunk": chunk, "scratch": scratch}
         self._program.step(kernel, arguments, writes=writes, label=label, consumes=consumes, **sizes)
+
+    @staticmethod
+    def _worth_taking(cost: float) -> int:
+        """Items of this work that a thread should take at once."""
+        if isinstance(cost, Dim):
+            return _ELEMENTS_PER_CHUNK // most(cost, 1)
+        return int(_ELEMENTS_PER_CHUNK / cost) if cost else 1
 
     def elementwise(self, expr: Expr, operands: Sequence[View], target: View, label: str) -> None:
         """target = expr(operands), all of the target's dims (stride 0 where they broadcast)."""
@@ -337,14 +356,15 @@ class Lowering:
             return
         nest = collapse(target.dims, [target.strides, *(o.strides for o in operands)])
         sizes, strides = nest.sizes or (1,), nest.strides if nest.sizes else ((1,),) * (len(operands) + 1)
-        if len(sizes) > 1 and sizes[-1] < self.target.lanes(DType.F32) <= sizes[-2]:
+        lanes = self.target.lanes(DType.F32)
+        if len(sizes) > 1 and surely(sizes[-1], "<", lanes) and not surely(sizes[-2], "<", lanes):
             # A row shorter than a vector: walk the next dimension instead, even if it is strided in the result.
             sizes = (*sizes[:-2], sizes[-1], sizes[-2])
             strides = tuple((*s[:-2], s[-1], s[-2]) for s in strides)
         inner = tuple(_inner(s[-1]) for s in strides)
         n, limit = sizes[-1], sizes[-1]
         if len(sizes) == 1:
-            n = min(sizes[0], _FLAT_ROW)
+            n = _FLAT_ROW if isinstance(sizes[0], Dim) else min(sizes[0], _FLAT_ROW)
             rows, limit = -(-sizes[0] // n), sizes[0]
             row_strides = [s[-1] * n for s in strides]
             outer: tuple[int, ...] = ()
@@ -352,7 +372,7 @@ class Lowering:
             rows, outer = sizes[-2], sizes[:-2]
             row_strides = [s[-2] for s in strides]
             limit = rows * n
-        block = max(1, min(rows, _ELEMENTS_PER_CHUNK // n))
+        block = most(1, least(rows, _ELEMENTS_PER_CHUNK // n))
         kernel = Elementwise(expr, inner[1:], inner[0], len(outer))
         names = [f"x{j}" for j in range(len(operands))] + ["y"]
         order = [*range(1, len(strides)), 0]
@@ -391,7 +411,7 @@ class Lowering:
     def elementwise_group(self, node: ir.Node) -> None:
         """Lower an elementwise node with those that can follow it in one kernel."""
         shapes = [self.dims(value) for value in node.inputs if value is not None]
-        dims = tuple(int(d) for d in np.broadcast_shapes(*shapes))
+        dims = broadcast_dims(*shapes)
         nodes = [node, *self._fuser.grow(node, node.outputs[0], dims, anywhere)]
         self._done.update(nodes)
         fusion = self._fuser.fuse(nodes, None, dims, anywhere, nodes[-1].outputs[0])
@@ -422,11 +442,23 @@ class Lowering:
         program.verify()
         return program
 
+    def _fold(self, node: ir.Node) -> bool:
+        """Compute a node whose inputs are known; whether that can be done for all dims they may be."""
+        known = [self.known(value) for value in node.inputs]
+        if any(array is not None and array.dtype == object for array in known):
+            made = self._rules.arithmetic(node, known)
+            if made is not None:
+                self.define(node.outputs[0], made)
+                return True
+            if self._rules.rule(node) is not None or self._rules.scalar(node) is not None:
+                return False
+            known = [None if a is None else a.astype(np.int64) if a.dtype == object else a for a in known]
+        for value, array in zip(node.outputs, self._rules.evaluate(node, known), strict=True):
+            self.define(value, np.asarray(array))
+        return True
+
     def _lower(self, node: ir.Node) -> None:
-        if all(value is None or self.is_known(value) for value in node.inputs):
-            known = [self.known(value) for value in node.inputs]
-            for value, array in zip(node.outputs, self._rules.evaluate(node, known), strict=True):
-                self.define(value, np.asarray(array))
+        if all(value is None or self.is_known(value) for value in node.inputs) and self._fold(node):
             return
         rule = self._rules.rule(node)
         try:

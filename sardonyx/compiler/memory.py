@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sardonyx.compiler.branches import group_steps
+from sardonyx.compiler.dims import hint, surely
 from sardonyx.compiler.layout import CACHE_LINE
 from sardonyx.compiler.program import Buffer, BufferKind, Program, Step, View
 
@@ -17,17 +20,23 @@ ALIGNMENT = CACHE_LINE
 class MemoryPlan:
     """Byte offsets in the arena by buffer index, the arena's size, and the most bytes that are live at once.
 
-    `groups` has for each step the first of those it may overlap with (`branches`), which the offsets allow for.
+    `sizes` are the bytes it has room for, by buffer index. `groups` has for each step the first of those it may
+    overlap with (`branches`), which the offsets allow for.
     """
 
     offsets: dict[int, int]
     size: int
     lower_bound: int
+    sizes: tuple[int, ...]
     groups: tuple[int, ...]
+
+    def fits(self, sizes: Sequence[int]) -> bool:
+        """Whether buffers of these sizes have room where they lie."""
+        return all(sizes[index] <= self.sizes[index] for index in self.offsets)
 
 
 @dataclass
-class _Block:
+class Block:
     """Memory that one buffer after another holds: each is computed element by element from the one before.
 
     It is alive from the group of steps `first` to the group `last`.
@@ -35,63 +44,71 @@ class _Block:
 
     first: int
     last: int
-    bytes: int
     buffers: list[int]
 
 
+@dataclass(frozen=True)
+class Lifetimes:
+    """When which memory of a program is in use, whatever its open dims are."""
+
+    groups: tuple[int, ...]
+    blocks: tuple[Block, ...]
+
+    def plan(self, sizes: Sequence[int]) -> MemoryPlan:
+        """Largest blocks first, each at the lowest offset that no block alive at the same time uses.
+
+        `sizes` are the buffers' bytes, by index. After Pisarchyk and Lee, Efficient Memory Management for Deep Neural
+        Net Inference (arXiv:2001.03288).
+        """
+        placed: list[tuple[int, int, int, int]] = []
+        offsets: dict[int, int] = {}
+        live = [0] * (len(self.groups) + 1)
+        room = [(_aligned(max(sizes[buffer] for buffer in block.buffers)), block) for block in self.blocks]
+        for size, block in sorted(room, key=lambda pair: (-pair[0], pair[1].buffers[0])):
+            at = 0
+            for low, high, begin, end in placed:
+                if begin <= block.last and block.first <= end:
+                    if low - at >= size:
+                        break
+                    at = max(at, high)
+            offsets |= dict.fromkeys(block.buffers, at)
+            insort(placed, (at, at + size, block.first, block.last))
+            for step in range(block.first, block.last + 1):
+                live[step] += size
+        top = max((high for _, high, _, _ in placed), default=0)
+        return MemoryPlan(offsets, top, max(live), tuple(sizes), self.groups)
+
+
 def plan_memory(program: Program) -> MemoryPlan:
-    """Largest blocks first, each at the lowest offset that no block alive at the same time uses.
-
-    After Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference (arXiv:2001.03288).
-    """
-    groups = group_steps(program.steps)
-    blocks = _blocks(program, groups)
-    placed: list[tuple[int, int, int, int]] = []
-    offsets: dict[int, int] = {}
-    top = 0
-    for block in sorted(blocks, key=lambda b: (-b.bytes, b.buffers[0])):
-        at = 0
-        for low, high, begin, end in sorted(placed):
-            if begin <= block.last and block.first <= end:
-                if low - at >= block.bytes:
-                    break
-                at = max(at, high)
-        offsets |= dict.fromkeys(block.buffers, at)
-        placed.append((at, at + block.bytes, block.first, block.last))
-        top = max(top, at + block.bytes)
-    live = [0] * (len(program.steps) + 1)
-    for block in blocks:
-        for step in range(block.first, block.last + 1):
-            live[step] += block.bytes
-    return MemoryPlan(offsets, top, max(live), groups)
+    """The plan of a program, for its dims as they were when it was made."""
+    return lifetimes(program).plan([hint(buffer.bytes) for buffer in program.buffers])
 
 
-def _aligned(buffer: Buffer) -> int:
-    return max(ALIGNMENT, -(-buffer.bytes // ALIGNMENT) * ALIGNMENT)
+def _aligned(size: int) -> int:
+    return max(ALIGNMENT, -(-size // ALIGNMENT) * ALIGNMENT)
 
 
-def _blocks(program: Program, groups: tuple[int, ...]) -> list[_Block]:
+def lifetimes(program: Program) -> Lifetimes:
     """The arena buffers with the steps that touch them; those that take over another's memory joined to it."""
-    blocks: dict[int, _Block] = {}
+    groups = group_steps(program.steps)
+    blocks: dict[int, Block] = {}
     uses: Counter[tuple[int, int]] = Counter()
     for index, step in zip(groups, program.steps, strict=True):
         uses.update((index, buffer) for buffer in {view.buffer.index for view in step.views})
         for view in step.views:
             if view.buffer.kind is BufferKind.ARENA:
-                block = blocks.setdefault(
-                    view.buffer.index, _Block(index, index, _aligned(view.buffer), [view.buffer.index])
-                )
+                block = blocks.setdefault(view.buffer.index, Block(index, index, [view.buffer.index]))
                 block.last = index
     for index, step in zip(groups, program.steps, strict=True):
         pair = _takes_over(step)
         if pair is None or any(uses[index, buffer.index] > 1 for buffer in pair):
             continue
         source, target = (blocks[buffer.index] for buffer in pair)
-        if source is not target and source.last == index == target.first and source.bytes == target.bytes:
+        if source is not target and source.last == index == target.first:
             source.last = target.last
             source.buffers += target.buffers
             blocks |= dict.fromkeys(target.buffers, source)
-    return list({id(block): block for block in blocks.values()}.values())
+    return Lifetimes(groups, tuple({id(block): block for block in blocks.values()}.values()))
 
 
 def _takes_over(step: Step) -> tuple[Buffer, Buffer] | None:
@@ -105,14 +122,17 @@ def _takes_over(step: Step) -> tuple[Buffer, Buffer] | None:
             continue
         arena = source.buffer.kind is BufferKind.ARENA is result.buffer.kind
         alone = sum(view.buffer is source.buffer for view in step.views) == 1
-        if arena and alone and _same_place(source, result):
+        if arena and alone and surely(source.buffer.bytes, "==", result.buffer.bytes) and _same_place(source, result):
             return source.buffer, result.buffer
     return None
 
 
 def _same_place(a: View, b: View) -> bool:
     """Whether each element lies at the same byte of its buffer."""
-    if a.dtype.size != b.dtype.size or a.offset != b.offset or a.size != b.size:
+    if a.dtype.size != b.dtype.size or not surely(a.offset, "==", b.offset):
         return False
-    steps = ([(d, s) for d, s in zip(v.dims, v.strides, strict=True) if d != 1] for v in (a, b))
-    return next(steps) == next(steps)
+    steps = [[(d, s) for d, s in zip(v.dims, v.strides, strict=True) if not surely(d, "==", 1)] for v in (a, b)]
+    if len(steps[0]) != len(steps[1]):
+        return False
+    pairs = zip(*steps, strict=True)
+    return all(surely(d, "==", other) and surely(s, "==", step) for (d, s), (other, step) in pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from math import prod
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.compiler.builder import Builder, Parameter
+from sardonyx.compiler.dims import Dim, hint
 from sardonyx.compiler.dtypes import DType
 from sardonyx.errors import CompileError
 
@@ -37,7 +38,10 @@ class BufferKind(Enum):
 
 @dataclass(frozen=True)
 class Buffer:
-    """Contiguous memory of `bytes` bytes; `source` is the array of a constant, or what computes it."""
+    """Contiguous memory of `bytes` bytes; `source` is the array of a constant, or what computes it.
+
+    A constant of objects holds dims, some of them open: its elements are int64 once they are bound.
+    """
 
     index: int
     kind: BufferKind
@@ -198,7 +202,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered graph for one binding of its dimensions: buffers, and steps run one after another."""
+    """A lowered graph: buffers, and steps run one after another. Its numbers may be open dims (`dims.Dim`)."""
 
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
@@ -224,11 +228,46 @@ class Program:
             lines.append(f"output {view if isinstance(view, View) else 'constant'}")
         return "\n".join(lines)
 
+    def bound(self, number: Callable[[int], int]) -> Program:
+        """The program with numbers in place of all open dims."""
+        if not self.is_open:
+            return self
+        buffers = [replace(buffer, bytes=number(buffer.bytes)) for buffer in self.buffers]
+
+        def view(of: View) -> View:
+            dims, strides = tuple(map(number, of.dims)), tuple(map(number, of.strides))
+            return View(buffers[of.buffer.index], of.dtype, dims, strides, number(of.offset))
+
+        def output(of: View | Counted | np.ndarray[Any, Any]) -> View | Counted | np.ndarray[Any, Any]:
+            if isinstance(of, np.ndarray):
+                return np.array([number(d) for d in of.flat], np.int64).reshape(of.shape) if of.dtype == object else of
+            return view(of) if isinstance(of, View) else Counted(view(of.view), view(of.count), of.axis)
+
+        steps = [
+            replace(
+                step,
+                arguments=tuple(view(a) if isinstance(a, View) else number(a) for a in step.arguments),
+                domain=number(step.domain),
+                chunk=number(step.chunk),
+                scratch=number(step.scratch),
+            )
+            for step in self.steps
+        ]
+        inputs, outputs = tuple(map(view, self.inputs)), tuple(map(output, self.outputs))
+        checks = tuple(replace(check, status=view(check.status)) for check in self.checks)
+        return Program(tuple(buffers), tuple(steps), inputs, outputs, checks)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether some of its inputs' dims are open, without which nothing else is."""
+        return any(isinstance(size, Dim) for view in self.inputs for size in view.dims)
+
     def verify(self) -> None:
         """Raise CompileError if a step breaks a rule: argument kinds, views within buffers, reads before writes."""
+        program = self.bound(hint)
         given = (BufferKind.INPUT, BufferKind.CONSTANT, BufferKind.STATUS)
-        written = {b.index for b in self.buffers if b.kind in given}
-        for step in self.steps:
+        written = {b.index for b in program.buffers if b.kind in given}
+        for step in program.steps:
             parameters = step.kernel.parameters()
             if len(parameters) != len(step.arguments):
                 raise CompileError("wrong number of arguments", where=step.label)
@@ -238,7 +277,7 @@ class Program:
                 _verify_argument(step, slot, parameter, argument, written)
             targets = (step.arguments[slot] for slot in step.writes)
             written |= {target.buffer.index for target in targets if isinstance(target, View)}
-        for output in self.outputs:
+        for output in program.outputs:
             view = output.view if isinstance(output, Counted) else output
             if isinstance(view, View) and view.size and view.buffer.index not in written:
                 raise CompileError("an output is never written", where=str(view))
@@ -280,7 +319,7 @@ class ProgramBuilder:
 
     def constant(self, array: np.ndarray[Any, Any], name: str = "") -> View:
         """A dense constant; the same array object is the same buffer."""
-        dtype = DType.of(array.dtype)
+        dtype = DType.I64 if array.dtype == object else DType.of(array.dtype)
         if dtype is None:
             raise CompileError(f"no compiler type for {array.dtype}", where=name)
         known = self._constants.get(id(array))
@@ -308,5 +347,8 @@ class ProgramBuilder:
         if set(names) != set(arguments):
             differ = sorted(set(names) ^ set(arguments))
             raise CompileError(f"arguments of {kernel.name} do not match: {differ}", where=label)
+        if any(isinstance(part, Dim) for part in vars(kernel).values()):  # code is shaped by plain numbers
+            parts = {name: int(part) if isinstance(part, Dim) else part for name, part in vars(kernel).items()}
+            kernel = type(kernel)(**parts)
         slots, read = (tuple(names.index(name) for name in chosen) for chosen in (writes, consumes))
         self.steps.append(Step(kernel, tuple(arguments[n] for n in names), slots, domain, chunk, scratch, label, read))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dims import array_of, broadcast_dims, hint, is_open, least, most
 from sardonyx.compiler.joins import adjacent
 from sardonyx.compiler.layout import dense_like, reshape_view
 from sardonyx.compiler.lower import anywhere
@@ -58,8 +59,8 @@ def identity(ctx: Lowering, node: ir.Node) -> None:
 def reshape(ctx: Lowering, node: ir.Node) -> None:
     """To dims given as an input (an attribute before opset 5): 0 keeps a dim, -1 takes what is left."""
     x = ctx.view(node.inputs[0])
-    given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
-    wanted = [int(d) for d in (given.reshape(-1) if given is not None else (ints(node, "shape") or ()))]
+    given = ctx.known_ints(node.inputs[1]) if len(node.inputs) > 1 else None
+    wanted = given if given is not None else list(ints(node, "shape") or ())
     if not node.attributes.get_int("allowzero", 0):
         if any(d == 0 and i >= len(x.dims) for i, d in enumerate(wanted)):
             raise InvalidModelError("a 0 copies a dim that is not there", where=node.name, got=str(wanted))
@@ -82,8 +83,7 @@ def flatten(ctx: Lowering, node: ir.Node) -> None:
 def squeeze(ctx: Lowering, node: ir.Node) -> None:
     """Drop or insert dims of 1."""
     dims = list(ctx.dims(node.inputs[0]))
-    given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
-    listed = None if given is None else [int(a) for a in given.reshape(-1)]
+    listed = ctx.known_ints(node.inputs[1]) if len(node.inputs) > 1 else None
     if node.op_type == "Squeeze":
         axes = axes_input(listed, node, len(dims))
         drop = [i for i, d in enumerate(dims) if d == 1] if axes is None else axes
@@ -108,22 +108,21 @@ def shape(ctx: Lowering, node: ir.Node) -> None:
     """Known when the program is lowered."""
     dims = ctx.dims(node.inputs[0])
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", None)
-    ctx.define(node.outputs[0], np.array(dims[start:end], np.int64))
+    ctx.define(node.outputs[0], array_of(dims[start:end]))
 
 
 @lowers("Size", dtypes=ALL)
 def size(ctx: Lowering, node: ir.Node) -> None:
     """Known when the program is lowered."""
-    ctx.define(node.outputs[0], np.array(prod(ctx.dims(node.inputs[0])), np.int64))
+    ctx.define(node.outputs[0], array_of([prod(ctx.dims(node.inputs[0]))]).reshape(()))
 
 
 @lowers("Expand", dtypes=ALL, known=(1,))
 def expand(ctx: Lowering, node: ir.Node) -> None:
     """Stretched by strides of 0."""
-    x, wanted = ctx.view(node.inputs[0]), ctx.known(node.inputs[1])
+    x, wanted = ctx.view(node.inputs[0]), ctx.known_ints(node.inputs[1])
     assert wanted is not None
-    dims = tuple(int(d) for d in np.broadcast_shapes(x.dims, tuple(int(d) for d in wanted)))
-    ctx.define(node.outputs[0], x.broadcast(dims))
+    ctx.define(node.outputs[0], x.broadcast(broadcast_dims(x.dims, wanted)))
 
 
 @lowers("Concat", dtypes=ALL, joins=lambda node: node.attributes.get_int("axis", 1))
@@ -136,7 +135,7 @@ def concat(ctx: Lowering, node: ir.Node) -> None:
     if side_by_side is not None:
         ctx.define(node.outputs[0], side_by_side)
         return
-    largest = max(views, key=lambda view: view.size)
+    largest = max(views, key=lambda view: hint(view.size))
     y = ctx.joins.whole(node, views, dims, axis)
     if y is None:
         order = dense_like(dims, largest.strides)
@@ -170,12 +169,12 @@ def split(ctx: Lowering, node: ir.Node) -> None:
     """Views of the parts."""
     x = ctx.view(node.inputs[0])
     axis = axis_of(node.attributes.get_int("axis", 0), len(x.dims))
-    given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
-    sizes = [int(s) for s in given] if given is not None else list(ints(node, "split") or ())
+    given = ctx.known_ints(node.inputs[1]) if len(node.inputs) > 1 else None
+    sizes = given if given is not None else list(ints(node, "split") or ())
     if not sizes:
         each = -(-x.dims[axis] // len(node.outputs))
-        sizes = [min(each, x.dims[axis] - i * each) for i in range(len(node.outputs))]
-    if sum(sizes) != x.dims[axis] or min(sizes) < 0 or len(sizes) != len(node.outputs):
+        sizes = [least(each, x.dims[axis] - i * each) for i in range(len(node.outputs))]
+    if sum(sizes) != x.dims[axis] or any(size < 0 for size in sizes) or len(sizes) != len(node.outputs):
         raise InvalidModelError(
             "the parts do not make up the axis", where=node.name, expected=str(x.dims[axis]), got=str(sizes)
         )
@@ -194,15 +193,26 @@ def _slice_inputs(node: ir.Node) -> str | None:
 def slice_(ctx: Lowering, node: ir.Node) -> None:
     """A view: an offset, and strides times the steps."""
     x = ctx.view(node.inputs[0])
-    bounds = [ctx.known(v) if v is not None else None for v in node.inputs[1:]]
+    bounds = [ctx.known_ints(v) if v is not None else None for v in node.inputs[1:]]
     bounds += [None] * (4 - len(bounds))
-    starts, ends, axes, steps = (None if b is None else [int(i) for i in b.reshape(-1)] for b in bounds)
+    starts, ends, axes, steps = bounds
     assert starts is not None
     assert ends is not None
     dims, strides, offset = list(x.dims), list(x.strides), x.offset
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = axis_of(axes[index] if axes is not None else index, len(dims))
-        part = range(*slice(start, end if end > -(1 << 62) else None, steps[index] if steps else 1).indices(dims[axis]))
-        offset += part.start * strides[axis] if part else 0
-        dims[axis], strides[axis] = len(part), strides[axis] * part.step
+        step = steps[index] if steps else 1
+        first, count = _part(start, end, step, dims[axis])
+        offset += first * strides[axis]
+        dims[axis], strides[axis] = count, strides[axis] * step
     ctx.define(node.outputs[0], View(x.buffer, x.dtype, tuple(dims), tuple(strides), offset))
+
+
+def _part(start: int, end: int, step: int, size: int) -> tuple[int, int]:
+    """First index and number of those from `start` to `end`, which count from the back where they are negative."""
+    if step > 0 and is_open((start, end, size)):
+        low, high = (least(most(at + size if at < 0 else at, 0), size) for at in (start, end))
+        count = most(-(-(high - low) // step), 0)
+        return (low, count) if count != 0 else (0, 0)
+    part = range(*slice(start, end if end > -(1 << 62) else None, step).indices(size))
+    return (part.start if part else 0), len(part)

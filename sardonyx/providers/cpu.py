@@ -17,6 +17,7 @@ from sardonyx.compiler.target import Target, available_threads
 from sardonyx.compiler.tuning import choices_for
 from sardonyx.errors import ConfigError
 from sardonyx.ops import operator_of
+from sardonyx.ops.arithmetic import arithmetic
 from sardonyx.ops.evaluate import evaluate
 from sardonyx.providers.base import Availability, Claim, CompileOptions, StepTime
 from sardonyx.runtime.executable import Dims, NativeExecutable
@@ -81,6 +82,7 @@ class CPUExecutable:
         self._native = NativeExecutable(
             self._lower,
             self._target,
+            declared=[_declared(value) for value in model.graph.inputs],
             threads=self._threads,
             spin_microseconds=config.SPIN.get(),
             profile=options.profile,
@@ -103,7 +105,7 @@ class CPUExecutable:
     def program(self, dims: Dims | None = None) -> Program:
         """The program for these input dims: if not given the declared ones or, if open, the newest profiled run's."""
         chosen = dims if dims is not None else _declared_dims(self._graph)
-        program = self._native.newest() if chosen is None else self._native.binding(chosen).program
+        program = self._native.newest() if chosen is None else self._native.program(chosen)
         if program is None:
             raise ValueError("the inputs have symbolic dims: say which")
         return program
@@ -111,7 +113,7 @@ class CPUExecutable:
 
 def lower(graph: ir.Graph, dims: Dims, target: Target, threads: int, packed: PackedWeights) -> Program:
     """The program of a graph whose inputs have these dims, for any processor, this one or another."""
-    rules = Rules(_rule, _scalar, _joins, evaluate)
+    rules = Rules(_rule, _scalar, _joins, evaluate, arithmetic)
     return Lowering(graph, dims, target, rules, threads, packed, choices_for(target, threads)).run()
 
 
@@ -128,6 +130,13 @@ def _scalar(node: ir.Node) -> Scalar | None:
 def _joins(node: ir.Node) -> int | None:
     operator = operator_of(node)
     return operator.joins(node) if operator is not None and operator.joins is not None else None
+
+
+def _declared(value: ir.Value) -> tuple[int | str | None, ...] | None:
+    """An input's dims as the graph has them."""
+    if value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape)
 
 
 def _declared_dims(graph: ir.Graph) -> Dims | None:

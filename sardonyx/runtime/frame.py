@@ -1,28 +1,29 @@
-"""A frame: the memory of one run of a program, its arena, argument blocks and step table, used over and over."""
+"""A frame: the argument blocks and the step table of a program for one binding of its dims, in a workspace's memory."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sardonyx.compiler import executor as native
 from sardonyx.compiler.memory import ALIGNMENT, MemoryPlan
-from sardonyx.compiler.program import BufferKind, Counted, Kernel, Program, View
+from sardonyx.compiler.program import Counted, Program
 from sardonyx.errors import ExecutionError
+from sardonyx.runtime.blueprint import Blueprint
 from sardonyx.runtime.threads import ThreadPool, words
 
-if TYPE_CHECKING:
-    from sardonyx.compiler.program import Step
-
 Array = np.ndarray[Any, Any]
-
-
-Patch = tuple[int, int]
+Place = tuple[int, int]
 """A word of the argument blocks that holds an address in an input or output, and how many bytes in that lies."""
+
+_FRAMES = 16
+"""Bindings whose frames a workspace keeps."""
 
 
 def address_of(array: Array) -> int:
@@ -30,88 +31,133 @@ def address_of(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-class Frame:
-    """Memory to run `program` once at a time. Made in about a millisecond; owned by one thread while it runs."""
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """A program for one choice of its open dims: its numbers, and where its temporaries lie in an arena."""
 
-    def __init__(
-        self,
-        program: Program,
-        plan: MemoryPlan,
-        addresses: Mapping[Kernel, int],
-        pool: ThreadPool,
-        *,
-        profile: bool,
-    ) -> None:
+    blueprint: Blueprint
+    numbers: Array
+    plan: MemoryPlan
+
+    @property
+    def program(self) -> Program:
+        """The program with its numbers in place of open dims."""
+        find = self.blueprint.numbers.index
+        return self.blueprint.program.bound(lambda number: int(self.numbers[find(number)]))
+
+
+class Workspace:
+    """What one run at a time uses: an arena, scratch memory, and frames that refer to them. It only ever grows."""
+
+    def __init__(self, pool: ThreadPool, *, profile: bool) -> None:
+        self.pool, self.profile = pool, profile
+        self.arena = self.scratch = words(1)
+        self._frames: OrderedDict[Binding, Frame] = OrderedDict()
+
+    def frame(self, binding: Binding) -> Frame:
+        """The frame of a binding, made when it is new or was made for an arena that has grown since."""
+        found = self._frames.get(binding)
+        if found is None:
+            self._fit(binding)
+            found = self._frames[binding] = Frame(binding, self)
+            if len(self._frames) > _FRAMES:
+                self._frames.popitem(last=False)
+        return found
+
+    def _fit(self, binding: Binding) -> None:
+        steps = binding.blueprint.steps
+        scratch = self.pool.threads * _aligned(int(binding.numbers[steps.scratch].max(initial=0)))
+        if binding.plan.size <= 8 * self.arena.size - 8 and scratch <= 8 * self.scratch.size - 8:
+            return
+        self._frames.clear()
+        self.arena = words(max(binding.plan.size // 8 + 1, self.arena.size))
+        self.scratch = words(max(scratch // 8 + 1, self.scratch.size))
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Frame:
+    """Runs a program for one binding of its dims. Made in a fraction of a millisecond; one run at a time."""
+
+    def __init__(self, binding: Binding, workspace: Workspace) -> None:
+        blueprint, numbers, pool = binding.blueprint, binding.numbers, workspace.pool
+        program, steps = blueprint.program, blueprint.steps
         self._program = program
-        self._arena = words(plan.size // 8 + 1)
-        bases: dict[int, int] = {b: address_of(self._arena) + at for b, at in plan.offsets.items()}
-        self._constants = _constants(program)
-        bases |= {index: address_of(array) for index, array in self._constants.items()}
+        self._keep = (workspace.arena, blueprint.constants)
         self._status = words(len(program.checks) or 1)
-        places = {check.status.buffer.index: 8 * index for index, check in enumerate(program.checks)}
-        bases |= {index: address_of(self._status) + at for index, at in places.items()}
-        scratch = max((step.scratch for step in program.steps), default=0)
-        stride = -(-scratch // ALIGNMENT) * ALIGNMENT
-        self._scratch = words(stride * pool.threads // 8 + 1)
-        self._blocks = words(sum(len(step.arguments) for step in program.steps) or 1)
-        self._table = words(len(program.steps) * native.STEP_WORDS or 1)
+        self._tables = {index: numbers[elements] for index, elements in blueprint.tables.items()}
+        self._blocks = words(int(blueprint.starts[-1]) or 1)
+        words_at, of = blueprint.integers
+        self._blocks[words_at] = numbers[of]
+        words_at, buffers, of = blueprint.places
+        self._blocks[words_at] = self._bases(binding, workspace)[buffers] + numbers[of]
+        domains, chunks = numbers[steps.domain], numbers[steps.chunk]
+        self._table = words(domains.size * native.STEP_WORDS or 1)
+        rows = self._table[: domains.size * native.STEP_WORDS].reshape(-1, native.STEP_WORDS)
+        rows[:, native.STEP_KERNEL] = blueprint.kernels
+        rows[:, native.STEP_ARGUMENTS] = address_of(self._blocks) + 8 * blueprint.starts[:-1]
+        rows[:, native.STEP_DOMAIN], rows[:, native.STEP_CHUNK] = domains, chunks
+        rows[:, native.STEP_PARTS] = np.minimum(pool.threads, -(-domains // chunks))
+        alone = np.arange(domains.size) == np.array(binding.plan.groups, np.int64)
+        rows[:, native.STEP_WAITS] = alone | workspace.profile  # times of steps that overlap would mean nothing
         ticket_stride = native.LINE * (1 + pool.threads)
-        self._tickets = words(len(program.steps) * ticket_stride or 1)
-        self._clock = np.zeros((len(program.steps) + 1, 2), np.int64) if profile else None
-        self._patches: dict[int, list[Patch]] = {}
-        at = 0
-        for index, step in enumerate(program.steps):
-            row = self._table[index * native.STEP_WORDS :]
-            parts = min(pool.threads, -(-step.domain // step.chunk))
-            waits = profile or plan.groups[index] == index  # times of steps that overlap would mean nothing
-            block = address_of(self._blocks) + 8 * at
-            row[: native.STEP_WAITS + 1] = (addresses[step.kernel], block, step.domain, step.chunk, parts, waits)
-            at = self._fill(step, at, bases)
+        self._tickets = words(domains.size * ticket_stride or 1)
         self._tickets[native.EXPECTED_RUN :: ticket_stride] = 1  # the first run's number
-        self._job = self._make_job(ticket_stride, stride)
+        self._clock = np.zeros((domains.size + 1, 2), np.int64) if workspace.profile else None
+        self._job = words(native.JOB_WORDS)
+        self._fill_job(workspace, ticket_stride, _aligned(int(numbers[steps.scratch].max(initial=0))))
         self._address = address_of(self._job)
-        shared = any(step.domain > step.chunk for step in program.steps)
-        self._execute = pool.run if shared else pool.solo
+        self._execute = pool.run if bool((domains > chunks).any()) else pool.solo
         # A worker that comes late still looks at these when the run is over: they are freed when none can.
-        native_memory = (self._job, self._table, self._tickets, self._blocks, self._scratch)
+        native_memory = (self._job, self._table, self._tickets, self._blocks, workspace.scratch)
         weakref.finalize(self, pool.retire, native_memory)
-        self._bound = [self._patches.get(view.buffer.index, []) for view in program.inputs]
-        self._made: list[tuple[View | Array, Any, list[Patch]]] = [
-            (v, v.dtype.numpy, self._patches.get(v.buffer.index, [])) if isinstance(v, View) else (v, v.dtype, [])
-            for v in (output.view if isinstance(output, Counted) else output for output in program.outputs)
-        ]
-        self._counted = [
-            (index, output.axis, self._patches.get(output.count.buffer.index, []))
-            for index, output in enumerate(program.outputs)
-            if isinstance(output, Counted)
-        ]
+        self._bind_given(blueprint, numbers)
         self._words = self._blocks.data  # a memoryview, whose items are set faster than an array's
 
-    def _make_job(self, ticket_stride: int, scratch_stride: int) -> Array:
+    def _bases(self, binding: Binding, workspace: Workspace) -> Array:
+        """Addresses by buffer, of those that are not given to each run."""
+        bases = np.zeros(len(self._program.buffers) or 1, np.int64)
+        arena = address_of(workspace.arena)
+        for index, at in binding.plan.offsets.items():
+            bases[index] = arena + at
+        for index, array in (binding.blueprint.constants | self._tables).items():
+            bases[index] = address_of(array)
+        status = address_of(self._status)
+        for number, check in enumerate(self._program.checks):
+            bases[check.status.buffer.index] = status + 8 * number
+        return bases
+
+    def _fill_job(self, workspace: Workspace, ticket_stride: int, scratch_stride: int) -> None:
         """The words the executor is given."""
-        job = words(native.JOB_WORDS)
+        job = self._job
         job[native.JOB_STEPS] = len(self._program.steps)
         job[native.JOB_TABLE] = address_of(self._table)
-        job[native.JOB_SCRATCH] = address_of(self._scratch)
+        job[native.JOB_SCRATCH] = address_of(workspace.scratch)
         job[native.JOB_SCRATCH_STRIDE] = scratch_stride
         job[native.JOB_CLOCK] = address_of(self._clock) if self._clock is not None else 0
         job[native.JOB_TICKETS] = address_of(self._tickets)
         job[native.JOB_TICKET_STRIDE] = ticket_stride
-        return job
 
-    def _fill(self, step: Step, at: int, bases: Mapping[int, int]) -> int:
-        """Write a step's argument block at word `at`; returns the next free word."""
-        for argument in step.arguments:
-            if isinstance(argument, View):
-                offset = argument.offset * argument.dtype.size
-                if argument.buffer.kind in (BufferKind.INPUT, BufferKind.OUTPUT):
-                    self._patches.setdefault(argument.buffer.index, []).append((at, offset))
-                else:
-                    self._blocks[at] = bases[argument.buffer.index] + offset
-            else:
-                self._blocks[at] = argument
-            at += 1
-        return at
+    def _bind_given(self, blueprint: Blueprint, numbers: Array) -> None:
+        """Which words hold addresses of inputs and outputs, and what the outputs are."""
+        places: dict[int, list[Place]] = {}
+        for patch in blueprint.patches:
+            places.setdefault(patch.buffer, []).append((patch.word, int(numbers[patch.offset])))
+        self._bound = [places.get(view.buffer.index, []) for view in self._program.inputs]
+        self._made: list[tuple[tuple[int, ...] | Array, Any, list[Place]]] = []
+        self._counted: list[tuple[int, int, list[Place]]] = []
+        for index, (output, found) in enumerate(zip(self._program.outputs, blueprint.outputs, strict=True)):
+            if isinstance(output, np.ndarray):
+                array = numbers[found].reshape(output.shape) if output.dtype == object else output
+                self._made.append((array, array.dtype, []))
+                continue
+            view = output.view if isinstance(output, Counted) else output
+            dims = tuple(numbers[found].tolist())
+            self._made.append((dims, view.dtype.numpy, places.get(view.buffer.index, [])))
+            if isinstance(output, Counted):
+                self._counted.append((index, output.axis, places.get(output.count.buffer.index, [])))
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Run on contiguous inputs of the program's dims; the outputs are new arrays.
@@ -119,23 +165,23 @@ class Frame:
         ExecutionError when a step found something wrong with the values.
         """
         words = self._words
-        for array, patches in zip(inputs, self._bound, strict=True):
+        for array, places in zip(inputs, self._bound, strict=True):
             base = address_of(array)
-            for word, offset in patches:
+            for word, offset in places:
                 words[word] = base + offset
         outputs: list[Array] = []
-        for made, dtype, patches in self._made:
-            if isinstance(made, View):
-                output = np.empty(made.dims, dtype)
+        for made, dtype, places in self._made:
+            if isinstance(made, tuple):
+                output = np.empty(made, dtype)
                 base = address_of(output)
-                for word, offset in patches:
+                for word, offset in places:
                     words[word] = base + offset
             else:
                 output = made.copy()
             outputs.append(output)
         counts = np.zeros(len(self._counted), np.int64)
-        for slot, (_, _, patches) in enumerate(self._counted):
-            for word, _ in patches:
+        for slot, (_, _, places) in enumerate(self._counted):
+            for word, _ in places:
                 words[word] = address_of(counts) + 8 * slot
         self._execute(self._address)
         if self._program.checks:
@@ -157,15 +203,3 @@ class Frame:
             return []
         stamps = [int(second) * 1_000_000_000 + int(nano) for second, nano in self._clock]
         return [(begin, end - begin) for begin, end in pairwise(stamps)]
-
-
-def _constants(program: Program) -> dict[int, Array]:
-    """The constants that steps use, at addresses that fit their type."""
-    used = {v.buffer.index for step in program.steps for v in step.views if v.buffer.kind is BufferKind.CONSTANT}
-    arrays: dict[int, Array] = {}
-    for index in sorted(used):
-        data = program.buffers[index].data
-        assert data is not None
-        # A tensor in a file may lie at any byte; native code wants natural alignment.
-        arrays[index] = data if data.flags.aligned else data.copy()
-    return arrays

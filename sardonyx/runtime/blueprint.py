@@ -1,0 +1,142 @@
+"""A blueprint: a program as arrays, from which a frame is made for any values of its open dims, in little time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sardonyx.compiler.dims import Dim, Trace
+from sardonyx.compiler.memory import Lifetimes, lifetimes
+from sardonyx.compiler.program import MAX_DOMAIN, BufferKind, Counted, Kernel, Program, View
+from sardonyx.errors import ExecutionError
+
+Array = np.ndarray[Any, Any]
+
+_GIVEN = (BufferKind.INPUT, BufferKind.OUTPUT)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A word of the argument blocks that holds an address in a buffer given to each run; number of the offset."""
+
+    buffer: int
+    word: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Numbers of each step, by index."""
+
+    domain: Array
+    chunk: Array
+    scratch: Array
+
+
+class Numbers:
+    """The distinct numbers of a program, by index: those known, and polynomials to evaluate for the open ones."""
+
+    def __init__(self) -> None:
+        self._known: list[int] = []
+        self._index: dict[Any, int] = {}
+        self._open: list[tuple[int, Dim]] = []
+
+    def index(self, number: int) -> int:
+        """Of a number; the same for equal ones."""
+        key = tuple(sorted(number.terms.items())) if isinstance(number, Dim) else number
+        found = self._index.setdefault(key, len(self._known))
+        if found == len(self._known):
+            if isinstance(number, Dim):
+                self._open.append((found, number))
+                self._known.append(0)
+            else:
+                self._known.append(number)
+        return found
+
+    def indices(self, numbers: Sequence[int]) -> Array:
+        """Of several."""
+        return np.array([self.index(number) for number in numbers], np.int64)
+
+    def evaluate(self, atoms: Sequence[int]) -> Array:
+        """All numbers, int64, for these values of the atoms. ExecutionError when one does not fit."""
+        values = list(self._known)
+        for index, number in self._open:
+            values[index] = Trace.value(number.terms, atoms)
+        try:
+            return np.array(values, np.int64)
+        except OverflowError as error:
+            raise ExecutionError("inputs of these dims are too large", got=str(max(values))) from error
+
+
+class Blueprint:
+    """What frames of a program have in common.
+
+    `words` are the argument blocks, one step after another, with the known numbers in place; the other arrays say
+    where the other numbers and the addresses go.
+    """
+
+    def __init__(self, program: Program, addresses: Mapping[Kernel, int]) -> None:
+        self.program, self.numbers = program, Numbers()
+        self.lifetimes: Lifetimes = lifetimes(program)
+        number = self.numbers.index
+        self.sizes = self.numbers.indices([buffer.bytes for buffer in program.buffers])
+        steps = program.steps
+        self.steps = (
+            Columns(
+                *(self.numbers.indices(of) for of in zip(*((s.domain, s.chunk, s.scratch) for s in steps), strict=True))
+            )
+            if steps
+            else Columns(*(np.zeros(0, np.int64),) * 3)
+        )
+        self.kernels = np.array([addresses[step.kernel] for step in steps], np.int64)
+        self.starts = np.cumsum([0, *(len(step.arguments) for step in steps)])
+        self.patches: list[Patch] = []
+        integers: list[tuple[int, int]] = []
+        places: list[tuple[int, int, int]] = []
+        word = 0
+        for step in steps:
+            for argument in step.arguments:
+                if not isinstance(argument, View):
+                    integers.append((word, number(argument)))
+                elif argument.buffer.kind in _GIVEN:
+                    offset = number(argument.offset * argument.dtype.size)
+                    self.patches.append(Patch(argument.buffer.index, word, offset))
+                else:
+                    offset = number(argument.offset * argument.dtype.size)
+                    places.append((word, argument.buffer.index, offset))
+                word += 1
+        self.integers = np.array(integers, np.int64).reshape(-1, 2).T
+        self.places = np.array(places, np.int64).reshape(-1, 3).T
+        self.outputs = [self._output(output) for output in program.outputs]
+        self.constants, self.tables = self._constants()
+
+    def _output(self, output: View | Counted | Array) -> Array:
+        """Indices of the dims, or of the elements of an array of numbers."""
+        if isinstance(output, np.ndarray):
+            found = output.reshape(-1).tolist() if output.dtype == object else []
+            return self.numbers.indices(found)
+        return self.numbers.indices((output.view if isinstance(output, Counted) else output).dims)
+
+    def _constants(self) -> tuple[dict[int, Array], dict[int, Array]]:
+        """The constants that steps use by buffer index, at addresses that fit their type, and those of numbers."""
+        steps, buffers = self.program.steps, self.program.buffers
+        used = {v.buffer.index for step in steps for v in step.views if v.buffer.kind is BufferKind.CONSTANT}
+        constants: dict[int, Array] = {}
+        tables: dict[int, Array] = {}
+        for index in sorted(used):
+            data = buffers[index].data
+            assert data is not None
+            if data.dtype == object:
+                tables[index] = self.numbers.indices(data.reshape(-1).tolist())
+            else:  # a tensor in a file may lie at any byte; native code wants natural alignment
+                constants[index] = data if data.flags.aligned else data.copy()
+        return constants, tables
+
+    def check(self, numbers: Array) -> None:
+        """ExecutionError if a step has more items than can be counted."""
+        domains = numbers[self.steps.domain]
+        if domains.size and (domains.max() > MAX_DOMAIN or domains.min() < 1):
+            raise ExecutionError("a step has too much work for one run", got=f"{domains.max():,} items")
