@@ -233,9 +233,12 @@ class Trace:
     def bound(self, symbols: Sequence[int]) -> list[int] | None:
         """Values of all atoms for these of the symbols, which come first; None where a guard does not hold."""
         values: list[int] = list(symbols)
-        for atom in self.atoms[len(values) :]:
-            a, b = (self.value(dict(key), values) for key in atom.operands)
-            values.append(_COMPUTE[atom.op](a, b))
+        try:
+            for atom in self.atoms[len(values) :]:
+                a, b = (self.value(dict(key), values) for key in atom.operands)
+                values.append(_COMPUTE[atom.op](a, b))
+        except ZeroDivisionError:  # the guard that divisors are positive does not hold
+            return None
         for key, comparison in self._guards:
             if not _COMPARE[comparison](self.value(dict(key), values), 0):
                 return None
@@ -252,8 +255,9 @@ def _bounds(op: str, lows: Sequence[int | None], highs: Sequence[int | None]) ->
         return max(known_lows, default=None), (max(known_highs) if len(known_highs) == 2 else None)
     if op == "%":
         return 0, None if high2 is None else high2 - 1
-    if low is None or low < 0 or not low2:
+    if low is None or low < 0:
         return None, None
+    low2 = max(low2 or 1, 1)  # divisors are positive: that is a guard
     return (0 if high2 is None else low // high2), None if high is None else high // low2
 
 
