@@ -41,7 +41,10 @@ LINE = 8
 STEP_WORDS = 8
 STEP_KERNEL, STEP_ARGUMENTS, STEP_DOMAIN, STEP_CHUNK, STEP_PARTS, STEP_WAITS = range(6)
 JOB_STEPS, JOB_TABLE, JOB_SCRATCH, JOB_SCRATCH_STRIDE, JOB_CLOCK, JOB_TICKETS, JOB_TICKET_STRIDE, JOB_RUN = range(8)
-JOB_WORDS = LINE
+JOB_GIVEN, JOB_GIVEN_AT, JOB_PATCHES, JOB_PATCH_COUNT = range(LINE, LINE + 4)
+JOB_WORDS = 2 * LINE
+PATCH_WORDS = 3
+"""Of a word to set before a run: which of the given tensors, the word's address, and bytes from the tensor's start."""
 EXPECTED_RUN, DONE = 0, 1
 """Words of a step's first line; the tickets of its parts follow, a line each."""
 RUN_SHIFT = 32
@@ -358,6 +361,30 @@ class _Emitter:
         self.release(b, run, job, JOB_RUN)
         return run
 
+    def _set_given(self, b: ir.IRBuilder, job: ir.Value) -> None:
+        """Put the addresses of what this run was given into the argument blocks: done here, since it takes Python
+        longer than a small model takes to run.
+
+        Word i of JOB_GIVEN is the address of an object that has tensor i's address JOB_GIVEN_AT bytes in.
+        """
+        count, given = self.load(b, job, JOB_PATCH_COUNT), self.load(b, job, JOB_GIVEN, POINTER)
+        patches, at = self.load(b, job, JOB_PATCHES, POINTER), self.load(b, job, JOB_GIVEN_AT)
+        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+        before, head, body, after = b.block, *(b.append_basic_block(n) for n in ("given", "set", "all_set"))
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(I64)
+        index.add_incoming(zero, before)
+        b.cbranch(b.icmp_signed("<", index, count), body, after)
+        b.position_at_end(body)
+        patch = self.word(b, patches, b.mul(index, ir.Constant(I64, PATCH_WORDS)))
+        holder = self.load(b, given, self.load(b, patch, 0), POINTER)
+        address = b.load(b.gep(holder, [at], source_etype=ir.IntType(8)), align=8, typ=I64)
+        b.store(b.add(address, self.load(b, patch, 2)), self.load(b, patch, 1, POINTER), align=8)
+        index.add_incoming(b.add(index, one), b.block)
+        b.branch(head)
+        b.position_at_end(after)
+
     def emit_submit(self) -> None:
         pool, job = self.submit.args
         b = self.start(self.submit)
@@ -367,12 +394,14 @@ class _Emitter:
         entry = b.block
         b.cbranch(is_job, number, publish)
         b.position_at_end(number)
+        self._set_given(b, job)
         following = self._next_run(b, job)
+        numbered = b.block
         b.branch(publish)
         b.position_at_end(publish)
         run = b.phi(I64)
         run.add_incoming(zero, entry)
-        run.add_incoming(following, number)
+        run.add_incoming(following, numbered)
         self.release(b, b.ptrtoint(job, I64), pool, POOL_JOB)
         self.add(b, pool, POOL_EPOCH, 1)
         sleepers = self.acquire(b, pool, POOL_SLEEPERS)
@@ -385,6 +414,7 @@ class _Emitter:
     def emit_solo(self) -> None:
         (job,) = self.solo.args
         b = self.start(self.solo)
+        self._set_given(b, job)
         b.call(self.walk, [job, self._next_run(b, job), ir.Constant(I64, 0)])
         b.ret_void()
 

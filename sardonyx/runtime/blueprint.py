@@ -15,7 +15,11 @@ from sardonyx.errors import ExecutionError
 
 Array = np.ndarray[Any, Any]
 
-_GIVEN = (BufferKind.INPUT, BufferKind.OUTPUT)
+
+def _given(program: Program) -> set[int]:
+    """The buffers that are given to each run."""
+    views = [output.view if isinstance(output, Counted) else output for output in program.outputs]
+    return {view.buffer.index for view in (*program.inputs, *views) if isinstance(view, View)}
 
 
 @dataclass(frozen=True)
@@ -84,16 +88,15 @@ class Blueprint:
         number = self.numbers.index
         self.sizes = self.numbers.indices([buffer.bytes for buffer in program.buffers])
         steps = program.steps
-        self.steps = (
-            Columns(
-                *(self.numbers.indices(of) for of in zip(*((s.domain, s.chunk, s.scratch) for s in steps), strict=True))
-            )
-            if steps
-            else Columns(*(np.zeros(0, np.int64),) * 3)
+        self.steps = Columns(
+            domain=self.numbers.indices([step.domain for step in steps]),
+            chunk=self.numbers.indices([step.chunk for step in steps]),
+            scratch=self.numbers.indices([step.scratch for step in steps]),
         )
         self.kernels = np.array([addresses[step.kernel] for step in steps], np.int64)
         self.starts = np.cumsum([0, *(len(step.arguments) for step in steps)])
         self.patches: list[Patch] = []
+        given = _given(program)
         integers: list[tuple[int, int]] = []
         places: list[tuple[int, int, int]] = []
         word = 0
@@ -101,11 +104,12 @@ class Blueprint:
             for argument in step.arguments:
                 if not isinstance(argument, View):
                     integers.append((word, number(argument)))
-                elif argument.buffer.kind in _GIVEN:
-                    offset = number(argument.offset * argument.dtype.size)
+                    word += 1
+                    continue
+                offset = number(argument.offset * argument.dtype.size)
+                if argument.buffer.index in given:
                     self.patches.append(Patch(argument.buffer.index, word, offset))
                 else:
-                    offset = number(argument.offset * argument.dtype.size)
                     places.append((word, argument.buffer.index, offset))
                 word += 1
         self.integers = np.array(integers, np.int64).reshape(-1, 2).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,14 +15,11 @@ import numpy as np
 from sardonyx.compiler import executor as native
 from sardonyx.compiler.memory import ALIGNMENT, MemoryPlan
 from sardonyx.compiler.program import Counted, Program
-from sardonyx.errors import ExecutionError
+from sardonyx.errors import ExecutionError, InvalidInputError
 from sardonyx.runtime.blueprint import Blueprint
 from sardonyx.runtime.threads import ThreadPool, words
 
 Array = np.ndarray[Any, Any]
-Place = tuple[int, int]
-"""A word of the argument blocks that holds an address in an input or output, and how many bytes in that lies."""
-
 _FRAMES = 16
 """Bindings whose frames a workspace keeps."""
 
@@ -78,6 +76,17 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def _address_place() -> int:
+    """How many bytes into an array object NumPy keeps the address of the elements: behind what every object has."""
+    probe, at = np.zeros(1), object.__basicsize__
+    if ctypes.c_void_p.from_address(id(probe) + at).value != address_of(probe):
+        raise ImportError("this interpreter or this NumPy lays out arrays in another way than CPython's")
+    return at
+
+
+_ADDRESS_AT = _address_place()
+
+
 class Frame:
     """Runs a program for one binding of its dims. Made in a fraction of a millisecond; one run at a time."""
 
@@ -87,6 +96,7 @@ class Frame:
         self._program = program
         self._keep = (workspace.arena, blueprint.constants)
         self._status = words(len(program.checks) or 1)
+        self._counts = words(len(program.outputs) or 1)[: sum(isinstance(out, Counted) for out in program.outputs)]
         self._tables = {index: numbers[elements] for index, elements in blueprint.tables.items()}
         self._blocks = words(int(blueprint.starts[-1]) or 1)
         words_at, of = blueprint.integers
@@ -114,7 +124,6 @@ class Frame:
         native_memory = (self._job, self._table, self._tickets, self._blocks, workspace.scratch)
         weakref.finalize(self, pool.retire, native_memory)
         self._bind_given(blueprint, numbers)
-        self._words = self._blocks.data  # a memoryview, whose items are set faster than an array's
 
     def _bases(self, binding: Binding, workspace: Workspace) -> Array:
         """Addresses by buffer, of those that are not given to each run."""
@@ -127,6 +136,9 @@ class Frame:
         status = address_of(self._status)
         for number, check in enumerate(self._program.checks):
             bases[check.status.buffer.index] = status + 8 * number
+        counted = [output for output in self._program.outputs if isinstance(output, Counted)]
+        for number, output in enumerate(counted):
+            bases[output.count.buffer.index] = address_of(self._counts) + 8 * number
         return bases
 
     def _fill_job(self, workspace: Workspace, ticket_stride: int, scratch_stride: int) -> None:
@@ -141,55 +153,78 @@ class Frame:
         job[native.JOB_TICKET_STRIDE] = ticket_stride
 
     def _bind_given(self, blueprint: Blueprint, numbers: Array) -> None:
-        """Which words hold addresses of inputs and outputs, and what the outputs are."""
-        places: dict[int, list[Place]] = {}
-        for patch in blueprint.patches:
-            places.setdefault(patch.buffer, []).append((patch.word, int(numbers[patch.offset])))
-        self._bound = [places.get(view.buffer.index, []) for view in self._program.inputs]
-        self._made: list[tuple[tuple[int, ...] | Array, Any, list[Place]]] = []
-        self._counted: list[tuple[int, int, list[Place]]] = []
+        """What the outputs are, and where the addresses of what a run is given go."""
+        self._made: list[tuple[tuple[int, ...], Any]] = []
+        self._constant: list[tuple[int, Array]] = []
+        self._counted: list[tuple[int, int]] = []
+        given = {view.buffer.index: index for index, view in enumerate(self._program.inputs)}
         for index, (output, found) in enumerate(zip(self._program.outputs, blueprint.outputs, strict=True)):
             if isinstance(output, np.ndarray):
                 array = numbers[found].reshape(output.shape) if output.dtype == object else output
-                self._made.append((array, array.dtype, []))
+                self._constant.append((index, array))
+                self._made.append((array.shape, array.dtype))
                 continue
             view = output.view if isinstance(output, Counted) else output
-            dims = tuple(numbers[found].tolist())
-            self._made.append((dims, view.dtype.numpy, places.get(view.buffer.index, [])))
+            given[view.buffer.index] = len(self._program.inputs) + index
+            self._made.append((tuple(numbers[found].tolist()), view.dtype.numpy))
             if isinstance(output, Counted):
-                self._counted.append((index, output.axis, places.get(output.count.buffer.index, [])))
+                self._counted.append((index, output.axis))
+        patches = words(len(blueprint.patches) * native.PATCH_WORDS or 1)
+        rows = patches[: len(blueprint.patches) * native.PATCH_WORDS].reshape(-1, native.PATCH_WORDS)
+        blocks = address_of(self._blocks)
+        for row, patch in zip(rows, blueprint.patches, strict=True):
+            row[:] = (given[patch.buffer], blocks + 8 * patch.word, numbers[patch.offset])
+        holders = words(len(self._program.inputs) + len(self._program.outputs) or 1)
+        job = self._job
+        job[native.JOB_GIVEN], job[native.JOB_GIVEN_AT] = address_of(holders), _ADDRESS_AT
+        job[native.JOB_PATCHES], job[native.JOB_PATCH_COUNT] = address_of(patches), len(rows)
+        self._patches, self._holders = patches, holders.data  # a memoryview's items are set faster than an array's
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run on contiguous inputs of the program's dims; the outputs are new arrays.
+    def run(self, inputs: Sequence[Array], out: Sequence[Array | None] | None = None) -> list[Array]:
+        """Run on contiguous inputs of the program's dims; the outputs are new arrays, or those given.
 
         ExecutionError when a step found something wrong with the values.
         """
-        words = self._words
-        for array, places in zip(inputs, self._bound, strict=True):
-            base = address_of(array)
-            for word, offset in places:
-                words[word] = base + offset
-        outputs: list[Array] = []
-        for made, dtype, places in self._made:
-            if isinstance(made, tuple):
-                output = np.empty(made, dtype)
-                base = address_of(output)
-                for word, offset in places:
-                    words[word] = base + offset
-            else:
-                output = made.copy()
-            outputs.append(output)
-        counts = np.zeros(len(self._counted), np.int64)
-        for slot, (_, _, places) in enumerate(self._counted):
-            for word, _ in places:
-                words[word] = address_of(counts) + 8 * slot
+        outputs = [np.empty(dims, dtype) for dims, dtype in self._made] if out is None else self._given(out)
+        holders = self._holders
+        index = 0
+        for array in inputs:
+            holders[index] = id(array)
+            index += 1
+        for array in outputs:
+            holders[index] = id(array)
+            index += 1
         self._execute(self._address)
         if self._program.checks:
             self._check()
-        for (index, axis, _), count in zip(self._counted, counts, strict=True):
-            whole = (slice(None),) * axis
-            outputs[index] = outputs[index][(*whole, slice(int(count)))].copy()
+        if self._constant or self._counted:
+            self._finish(outputs)
         return outputs
+
+    def _given(self, out: Sequence[Array | None]) -> list[Array]:
+        """The caller's arrays, and new ones where there is none. InvalidInputError when one does not fit."""
+        outputs = []
+        for (dims, dtype), array, value in zip(self._made, out, self._program.outputs, strict=True):
+            if array is None:
+                outputs.append(np.empty(dims, dtype))
+                continue
+            fits = array.shape == dims and array.dtype == dtype and not isinstance(value, Counted)
+            if not (fits and array.flags.carray):
+                raise InvalidInputError(
+                    "an array for an output does not fit",
+                    expected=f"{dtype} {list(dims)}, writeable, in C order",
+                    got=f"{array.dtype} {list(array.shape)}",
+                    fix="leave it out to get a new one" if isinstance(value, Counted) else None,
+                )
+            outputs.append(array)
+        return outputs
+
+    def _finish(self, outputs: list[Array]) -> None:
+        """Fill in what is known beforehand, and cut to size what only the run could count."""
+        for index, array in self._constant:
+            outputs[index][...] = array
+        for (index, axis), count in zip(self._counted, self._counts.tolist(), strict=True):
+            outputs[index] = outputs[index][(*(slice(None),) * axis, slice(count))].copy()
 
     def _check(self) -> None:
         for check, number in zip(self._program.checks, self._status.data, strict=True):
