@@ -76,6 +76,12 @@ def _accuracy(text: str) -> str:
     return text
 
 
+def _mode(text: str) -> str:
+    if text not in ("latency", "throughput"):
+        raise ValueError(text)
+    return text
+
+
 def _level(text: str) -> str:
     if text not in ("host", "x86-64-v2", "x86-64-v3", "x86-64-v4"):
         raise ValueError(text)
@@ -123,6 +129,13 @@ MEMORY = Knob(
     "a number of bytes",
     "the most memory one run may need for its results; default: what the machine has",
 )
+MODE = Knob(
+    "mode",
+    lambda: "latency",
+    _mode,
+    "latency or throughput",
+    "throughput: each call of a session runs on its caller's thread alone, for programs that call from many threads",
+)
 PROVIDERS = Knob(
     "providers",
     lambda: ("cpu",),
@@ -154,7 +167,7 @@ THREADS = Knob(
 )
 
 KNOBS: dict[str, Knob[Any]] = {
-    knob.name: knob for knob in (ACCURACY, CACHE, CACHE_LIMIT, DEBUG, MEMORY, PROVIDERS, SPIN, TARGET, THREADS)
+    knob.name: knob for knob in (ACCURACY, CACHE, CACHE_LIMIT, DEBUG, MEMORY, MODE, PROVIDERS, SPIN, TARGET, THREADS)
 }
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,13 +173,8 @@ class Trace:
     def make(self, terms: Terms, value: int | None = None) -> int:
         """The number that a polynomial is; `value` if it is known."""
         if any(terms):
-            return Dim(self, terms, self.value(terms, self._values) if value is None else value)
+            return Dim(self, terms, evaluate(terms.items(), self._values) if value is None else value)
         return terms.get((), 0)
-
-    @staticmethod
-    def value(terms: Terms, atoms: Sequence[int]) -> int:
-        """A polynomial's value for values of the atoms."""
-        return sum(count * prod([atoms[number] for number in monomial]) for monomial, count in terms.items())
 
     def quotient(self, a: int, b: int) -> int:
         """The floor of a / b."""
@@ -235,12 +229,12 @@ class Trace:
         values: list[int] = list(symbols)
         try:
             for atom in self.atoms[len(values) :]:
-                a, b = (self.value(dict(key), values) for key in atom.operands)
-                values.append(_COMPUTE[atom.op](a, b))
+                a, b = atom.operands
+                values.append(_COMPUTE[atom.op](evaluate(a, values), evaluate(b, values)))
         except ZeroDivisionError:  # the guard that divisors are positive does not hold
             return None
         for key, comparison in self._guards:
-            if not _COMPARE[comparison](self.value(dict(key), values), 0):
+            if not _COMPARE[comparison](evaluate(key, values), 0):
                 return None
         return values
 
@@ -396,6 +390,17 @@ class Dim(_Number):
 
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec.replace(",", ""))
+
+
+def evaluate(terms: Iterable[tuple[Monomial, int]], atoms: Sequence[int]) -> int:
+    """A polynomial's value for values of the atoms."""
+    total = 0
+    for monomial, count in terms:
+        part = count
+        for number in monomial:
+            part *= atoms[number]
+        total += part
+    return total
 
 
 def _is_number(value: object) -> bool:

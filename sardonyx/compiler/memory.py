@@ -6,11 +6,17 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
 
 from sardonyx.compiler.branches import group_steps
 from sardonyx.compiler.dims import hint, surely
 from sardonyx.compiler.layout import CACHE_LINE
 from sardonyx.compiler.program import Buffer, BufferKind, Program, Step, View
+
+Array = np.ndarray[Any, Any]
 
 ALIGNMENT = CACHE_LINE
 """Bytes; enough for every vector type."""
@@ -30,9 +36,15 @@ class MemoryPlan:
     sizes: tuple[int, ...]
     groups: tuple[int, ...]
 
-    def fits(self, sizes: Sequence[int]) -> bool:
+    @cached_property
+    def places(self) -> tuple[Array, Array]:
+        """The offsets as arrays: buffers and bytes."""
+        return np.array(list(self.offsets), np.int64), np.array(list(self.offsets.values()), np.int64)
+
+    def fits(self, sizes: Array) -> bool:
         """Whether buffers of these sizes have room where they lie."""
-        return all(sizes[index] <= self.sizes[index] for index in self.offsets)
+        buffers, _ = self.places
+        return bool((sizes[buffers] <= np.array(self.sizes, np.int64)[buffers]).all())
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.compiler.dims import Dim, Trace
+from sardonyx.compiler.dims import Dim, Key, evaluate
 from sardonyx.compiler.memory import Lifetimes, lifetimes
 from sardonyx.compiler.program import MAX_DOMAIN, BufferKind, Counted, Kernel, Program, View
 from sardonyx.errors import ExecutionError
@@ -20,6 +20,11 @@ def _given(program: Program) -> set[int]:
     """The buffers that are given to each run."""
     views = [output.view if isinstance(output, Counted) else output for output in program.outputs]
     return {view.buffer.index for view in (*program.inputs, *views) if isinstance(view, View)}
+
+
+def address_of(array: Array) -> int:
+    """Address of an array's first element."""
+    return int(array.__array_interface__["data"][0])
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,16 @@ class Numbers:
     def __init__(self) -> None:
         self._known: list[int] = []
         self._index: dict[Any, int] = {}
-        self._open: list[tuple[int, Dim]] = []
+        self._open: list[tuple[int, Key]] = []
 
     def index(self, number: int) -> int:
         """Of a number; the same for equal ones."""
-        key = tuple(sorted(number.terms.items())) if isinstance(number, Dim) else number
+        key: Key | int = tuple(sorted(number.terms.items())) if isinstance(number, Dim) else number
         found = self._index.setdefault(key, len(self._known))
         if found == len(self._known):
-            if isinstance(number, Dim):
-                self._open.append((found, number))
-                self._known.append(0)
-            else:
-                self._known.append(number)
+            self._known.append(key if isinstance(key, int) else 0)
+            if not isinstance(key, int):
+                self._open.append((found, key))
         return found
 
     def indices(self, numbers: Sequence[int]) -> Array:
@@ -67,8 +70,8 @@ class Numbers:
     def evaluate(self, atoms: Sequence[int]) -> Array:
         """All numbers, int64, for these values of the atoms. ExecutionError when one does not fit."""
         values = list(self._known)
-        for index, number in self._open:
-            values[index] = Trace.value(number.terms, atoms)
+        for index, terms in self._open:
+            values[index] = evaluate(terms, atoms)
         try:
             return np.array(values, np.int64)
         except OverflowError as error:
@@ -79,7 +82,8 @@ class Blueprint:
     """What frames of a program have in common.
 
     `words` are the argument blocks, one step after another, with the known numbers in place; the other arrays say
-    where the other numbers and the addresses go.
+    where the other numbers and the addresses go. `bases` has the addresses of constants by buffer index, `results` the
+    buffers of outputs.
     """
 
     def __init__(self, program: Program, addresses: Mapping[Kernel, int]) -> None:
@@ -116,6 +120,10 @@ class Blueprint:
         self.places = np.array(places, np.int64).reshape(-1, 3).T
         self.outputs = [self._output(output) for output in program.outputs]
         self.constants, self.tables = self._constants()
+        self.bases = np.zeros(len(program.buffers) or 1, np.int64)
+        for index, array in self.constants.items():
+            self.bases[index] = address_of(array)
+        self.results = np.array([b.index for b in program.buffers if b.kind is BufferKind.OUTPUT], np.int64)
 
     def _output(self, output: View | Counted | Array) -> Array:
         """Indices of the dims, or of the elements of an array of numbers."""

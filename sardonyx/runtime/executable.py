@@ -14,7 +14,7 @@ from sardonyx import config
 from sardonyx.compiler.dims import SMALLEST, Trace
 from sardonyx.compiler.jit import load_kernels
 from sardonyx.compiler.memory import MemoryPlan
-from sardonyx.compiler.program import BufferKind, Program
+from sardonyx.compiler.program import Program
 from sardonyx.compiler.target import Target
 from sardonyx.errors import ExecutionError
 from sardonyx.runtime.blueprint import Blueprint
@@ -87,23 +87,22 @@ class Version:
             return None
         numbers = self.blueprint.numbers.evaluate(atoms)
         self.blueprint.check(numbers)
-        sizes = numbers[self.blueprint.sizes].tolist()
+        sizes = numbers[self.blueprint.sizes]
         if self.plan is None or not self.plan.fits(sizes):
             self.plan = self._grown(values, sizes)
-        _check_memory(self.blueprint.program, self.plan, sizes)
+        _check_memory(self.plan, int(sizes[self.blueprint.results].sum()))
         return Binding(self.blueprint, numbers, self.plan)
 
-    def _grown(self, values: Sequence[int], sizes: list[int]) -> MemoryPlan:
+    def _grown(self, values: Sequence[int], sizes: Array) -> MemoryPlan:
         """A plan with room for these sizes; when it is not the first, with room for larger dims as well."""
         if self.plan is not None:
             atoms = self.trace.bound([1 << (value - 1).bit_length() for value in values])
             if atoms is not None:
                 numbers = self.blueprint.numbers.evaluate(atoms)
-                larger = [max(pair) for pair in zip(sizes, numbers[self.blueprint.sizes].tolist(), strict=True)]
-                plan = self.blueprint.lifetimes.plan(larger)
+                plan = self.blueprint.lifetimes.plan(np.maximum(sizes, numbers[self.blueprint.sizes]).tolist())
                 if plan.size <= config.MEMORY.get():
                     return plan
-        return self.blueprint.lifetimes.plan(sizes)
+        return self.blueprint.lifetimes.plan(sizes.tolist())
 
 
 class NativeExecutable:
@@ -202,9 +201,8 @@ class NativeExecutable:
         return [(s.label, s.kernel.name, *t) for s, t in zip(steps, frame.times(), strict=True)]
 
 
-def _check_memory(program: Program, plan: MemoryPlan, sizes: Sequence[int]) -> None:
-    """Refuse a run that could only end with the system running out of memory."""
-    results = sum(sizes[buffer.index] for buffer in program.buffers if buffer.kind is BufferKind.OUTPUT)
+def _check_memory(plan: MemoryPlan, results: int) -> None:
+    """Refuse a run that could only end with the system running out of memory; `results` are bytes of outputs."""
     limit = config.MEMORY.get()
     if plan.size + results > limit:
         raise ExecutionError(

@@ -16,17 +16,12 @@ from sardonyx.compiler import executor as native
 from sardonyx.compiler.memory import ALIGNMENT, MemoryPlan
 from sardonyx.compiler.program import Counted, Program
 from sardonyx.errors import ExecutionError, InvalidInputError
-from sardonyx.runtime.blueprint import Blueprint
+from sardonyx.runtime.blueprint import Blueprint, address_of
 from sardonyx.runtime.threads import ThreadPool, words
 
 Array = np.ndarray[Any, Any]
 _FRAMES = 16
 """Bindings whose frames a workspace keeps."""
-
-
-def address_of(array: Array) -> int:
-    """Address of an array's first element."""
-    return int(array.__array_interface__["data"][0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +122,10 @@ class Frame:
 
     def _bases(self, binding: Binding, workspace: Workspace) -> Array:
         """Addresses by buffer, of those that are not given to each run."""
-        bases = np.zeros(len(self._program.buffers) or 1, np.int64)
-        arena = address_of(workspace.arena)
-        for index, at in binding.plan.offsets.items():
-            bases[index] = arena + at
-        for index, array in (binding.blueprint.constants | self._tables).items():
+        bases = binding.blueprint.bases.copy()
+        buffers, places = binding.plan.places
+        bases[buffers] = address_of(workspace.arena) + places
+        for index, array in self._tables.items():
             bases[index] = address_of(array)
         status = address_of(self._status)
         for number, check in enumerate(self._program.checks):

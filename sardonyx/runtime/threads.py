@@ -26,10 +26,11 @@ def words(count: int) -> np.ndarray[Any, Any]:
 
 
 class ThreadPool:
-    """`threads` threads, the caller of `run` included. Jobs run one at a time; workers spin, then sleep.
+    """`threads` threads, the caller of `run` included. The workers help one job at a time; they spin, then sleep.
 
-    Safe to use from several Python threads. Workers are started by the first job, and again by the first one after
-    a fork, which leaves the child none.
+    Safe to use from several Python threads: a job that comes while another one is running is done by its caller alone.
+    Several callers then share the processor as threads of one job would, without waiting for each other. Workers are
+    started by the first job, and again by the first one after a fork, which leaves the child none.
     """
 
     def __init__(self, target: Target, threads: int, spin_microseconds: int) -> None:
@@ -43,6 +44,8 @@ class ThreadPool:
     def reset(self) -> None:
         """Forget the workers: right only where they no longer exist."""
         self._lock = threading.Lock()
+        self._callers = 0
+        self._counting = threading.Lock()
         self._memory = words(native.POOL_WORDS)
         self._memory[native.POOL_SPIN] = self._spins
         self._address = int(self._memory.ctypes.data)
@@ -67,6 +70,19 @@ class ThreadPool:
         if self.threads == 1:
             self._solo(job)
             return
+        with self._counting:
+            self._callers += 1
+            alone = self._callers == 1
+        try:
+            if alone:
+                self._share(job)
+            else:
+                self._solo(job)
+        finally:
+            with self._counting:
+                self._callers -= 1
+
+    def _share(self, job: int) -> None:
         with self._lock:
             if not self._workers:
                 self._start()

@@ -5,6 +5,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 import sardonyx
 from sardonyx.compiler import executor as native
@@ -108,3 +109,40 @@ def test_pool_closes() -> None:
 
 def test_count_respects_affinity() -> None:
     assert 1 <= available_threads() <= len(os.sched_getaffinity(0))
+
+
+def test_calls_at_the_same_time_do_not_wait_for_each_other() -> None:
+    """A job that comes while another one runs is done by its caller: no worker is even started for it."""
+    ready = session()
+    pool = ThreadPool(host_target(), 3, 100)
+    job = words(native.JOB_WORDS)
+    pool._callers = 1
+    pool.run(int(job.ctypes.data))
+    assert not pool._workers
+    pool._callers = 0
+    pool.run(int(job.ctypes.data))
+    assert len(pool._workers) == 2
+    pool.close()
+    assert ready.run(None, dict(CASE.feeds))
+
+
+def test_throughput_mode_takes_one_thread_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = sardonyx.SessionOptions()
+    options.add_session_config_entry("sardonyx.mode", "throughput")
+    model = CASE.model().SerializeToString()
+    before = threading.active_count()
+    (y,) = sardonyx.InferenceSession(model, options).run(None, dict(CASE.feeds))
+    np.testing.assert_allclose(y, expected(CASE.feeds["x"]), rtol=1e-4, atol=1e-3)
+    assert threading.active_count() == before
+    assert sardonyx.InferenceSession(model, options)._threads() == 1
+    options.intra_op_num_threads = 2
+    assert sardonyx.InferenceSession(model, options)._threads() == 2, "what is said more exactly counts"
+    monkeypatch.setenv("SARDONYX_MODE", "throughput")
+    assert sardonyx.InferenceSession(model)._threads() == 1
+
+
+def test_unknown_mode_is_an_error() -> None:
+    options = sardonyx.SessionOptions()
+    options.add_session_config_entry("sardonyx.mode", "fast")
+    with pytest.raises(sardonyx.InvalidInputError, match="unknown mode"):
+        sardonyx.InferenceSession(CASE.model().SerializeToString(), options)
