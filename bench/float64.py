@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,28 +52,53 @@ def reference(model: Path, inputs: Mapping[str, Array]) -> tuple[list[Array], bo
 
 
 def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array]:
-    """The outputs of `model` with all float32 made float64; `model` is changed."""
-    _widen(model.graph)
-    wide = {name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in inputs.items()}
-    evaluator = ReferenceEvaluator(model, new_ops=[Conv, ConvTranspose, MaxPool, AveragePool, LRN])
-    return [np.asarray(output) for output in evaluator.run(None, wide)]
+    """The outputs of `model` with all float32 made float64; `model` is changed.
+
+    Initializers are fed, so that there is one copy of them and no protobuf grows past its limit.
+    """
+    weights = {tensor.name: _wide(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
+    del model.graph.initializer[:]
+    _widen(model.graph.node)
+    for function in model.functions:
+        _widen(function.node)
+    evaluator = ReferenceEvaluator(model, new_ops=[Conv, ConvTranspose, MaxPool, AveragePool, LRN, Erf, Gelu])
+    feeds = weights | {name: _wide(array) for name, array in inputs.items()}
+    with np.errstate(all="ignore"):  # what a later Where leaves out may be anything
+        return [np.asarray(output) for output in evaluator.run(None, feeds)]
 
 
-def _widen(graph: onnx.GraphProto) -> None:
-    """Make every float32 constant and every cast to float32 one of float64."""
-    for tensor in graph.initializer:
-        _widen_tensor(tensor)
-    for node in graph.node:
+def _wide(array: Array) -> Array:
+    return array.astype(np.float64) if array.dtype == np.float32 else array
+
+
+def _widen(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Make every float32 constant and every cast to float32 one of float64, in the bodies of nodes too."""
+    for node in nodes:
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                _widen_tensor(attribute.t)
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
+            if attribute.name in ("value_float", "value_floats"):
+                numbers = np.float32(attribute.floats if attribute.name == "value_floats" else attribute.f)
+                tensor = numpy_helper.from_array(np.asarray(numbers, np.float64))
+                attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
+            elif attribute.type == onnx.AttributeProto.TENSOR:
+                attribute.t.CopyFrom(_widened(attribute.t))
+            elif attribute.type == onnx.AttributeProto.GRAPH:
+                tensors = [_widened(tensor) for tensor in attribute.g.initializer]
+                del attribute.g.initializer[:]
+                attribute.g.initializer.extend(tensors)
+                _widen(attribute.g.node)
+            elif _is_type(node.op_type, attribute.name) and attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = onnx.TensorProto.DOUBLE
 
 
-def _widen_tensor(tensor: onnx.TensorProto) -> None:
-    if tensor.data_type == onnx.TensorProto.FLOAT:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+def _is_type(op: str, attribute: str) -> bool:
+    """Whether the attribute is an element type of results."""
+    return attribute == "dtype" or (op == "Cast" and attribute == "to")
+
+
+def _widened(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    if tensor.data_type != onnx.TensorProto.FLOAT:
+        return tensor
+    return numpy_helper.from_array(_wide(numpy_helper.to_array(tensor)), tensor.name)
 
 
 @dataclass(frozen=True)
@@ -231,6 +256,29 @@ class LRN(OpRun):  # type: ignore[misc]
         factor = 1e-4 if alpha is None else alpha
         base = (1.0 if bias is None else bias) + factor / wide * total
         return (x / base ** (0.75 if beta is None else beta),)
+
+
+class Erf(OpRun):  # type: ignore[misc]
+    """The C library's. onnx.reference rounds its result to float32."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (np.asarray(_ERF(x), x.dtype),)
+
+
+class Gelu(OpRun):  # type: ignore[misc]
+    """By its definition: the function that the standard expands it to would take onnx.reference's Erf."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, approximate: str | None = None) -> tuple[Array]:
+        if approximate == "tanh":
+            return (x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),)
+        return (x / 2 * (1 + np.asarray(_ERF(x / math.sqrt(2)), x.dtype)),)
+
+
+_ERF = np.frompyfunc(math.erf, 1, 1)
 
 
 def _by_tap(weights: Array) -> Array:

@@ -31,12 +31,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Row:
-    """One network: median milliseconds by runtime, the ratio to the fastest peer, and our error to float64."""
+    """One network: median milliseconds by runtime, the ratio to the fastest peer, and our error to float64.
+
+    `gbytes` is how fast a network that streams moved what it must, in GB/s.
+    """
 
     model: str
     ms: Mapping[str, float]
     ratio: Spread | None
     error: float | None
+    gbytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def record_of(results: Sequence[Result], protocol: Protocol, mean: Spread | None
         threads=protocol.threads,
         batch=protocol.batch,
         rounds=protocol.rounds,
-        rows=tuple(Row(r.model, r.ms, r.ratio, r.error) for r in results),
+        rows=tuple(Row(r.subject.name, r.ms, r.ratio, r.error, r.gbytes) for r in results),
         mean=mean,
     )
 

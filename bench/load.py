@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 
-from bench.duel import OURS, Case
+from bench.direct import OURS
+from bench.duel import Case
 from sardonyx import config
 from sardonyx.measure.footprint import Footprint, footprint
 

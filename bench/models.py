@@ -1,8 +1,8 @@
-"""The networks that are measured, and the ratio to the best peer asked for each."""
+"""The networks that are measured, at which dims, and the ratio to the best peer asked of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +25,55 @@ class Goal:
 
 @dataclass(frozen=True)
 class Subject:
-    """An architecture of the zoo, what `zoo.architectures.build` is told besides, and the goal for it."""
+    """A network of the zoo, or of OWN, with what its builder is told besides, the goal and the relative L2 error it may
+    have to float64.
 
-    name: str
+    `dims` are the sizes of the symbols it is built with; without them it is built for a batch. `averaged` says whether
+    it belongs to those of which the geometric mean is taken. With `streams`, reading weights and caches is most of its
+    work, and it is told how fast that goes.
+    """
+
+    network: str
     goal: Goal = Goal(FLOOR)
+    dims: Mapping[str, int] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    most_error: float = 2e-5
+    averaged: bool = True
+    streams: bool = False
+
+    @property
+    def name(self) -> str:
+        """The network and each of its dims, as in `bert-base-b1-s128`."""
+        return "-".join([self.network, *(f"{symbol[0]}{size}" for symbol, size in self.dims.items())])
 
     def build(self, batch: int) -> ir.Model:
-        """The network for this batch."""
+        """The network, for this batch if it has no dims."""
         from sardonyx.zoo import architectures
 
-        return architectures.build(self.name, batch=batch, **self.arguments)
+        if self.network in OWN:
+            return OWN[self.network]()
+        sizes: dict[str, Any] = {symbol: symbol for symbol in self.dims} or {"batch": batch}
+        return architectures.build(self.network, **sizes, **self.arguments)
+
+
+def one_node() -> ir.Model:
+    """Relu of eight numbers: what is measured is the call."""
+    import onnx_ir as ir
+
+    kind, shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([8])
+    x = ir.Value(name="x", type=kind, shape=shape)
+    node = ir.node("Relu", [x], name="relu")
+    y = node.outputs[0]
+    y.name, y.type, y.shape = "y", kind, shape
+    return ir.Model(ir.Graph([x], [y], nodes=[node], opset_imports={"": 21}, name="one-node"), ir_version=10)
+
+
+OWN: Mapping[str, Callable[[], ir.Model]] = {"one-node": one_node}
+"""Models that are no networks."""
+
+
+def _case(network: str, asked: float = FLOOR, *, streams: bool = False, **dims: int) -> Subject:
+    return Subject(network, Goal(asked), dims, most_error=1e-5, averaged=False, streams=streams)
 
 
 GOALS = (
@@ -50,16 +88,35 @@ GOALS = (
     Subject("c3d", Goal(1.6, 2.5)),
 )
 MEAN = Goal(1.45, 1.9)
-"""Of the geometric mean over all networks."""
+"""Of the geometric mean over the networks that are averaged: those made of convolutions."""
+
+CASES = (
+    _case("bert-base", 1.1, batch=1, sequence=128),
+    _case("bert-base", 1.1, batch=8, sequence=64),
+    _case("bert-base", 1.1, batch=1, sequence=16),
+    _case("bert-base", 1.1, batch=1, sequence=512),
+    _case("minilm", 1.3, batch=1, sequence=32),
+    _case("gpt2", 1.15, batch=1, sequence=128),
+    _case("gpt2-cache", 1.15, streams=True, batch=1, sequence=1, past=128),
+    _case("gpt2-cache", 1.15, streams=True, batch=1, sequence=1, past=900),
+    _case("llama-small", 1.15, streams=True, batch=1, sequence=1, past=128),
+    _case("vit-b16", 1.15),
+    _case("vit-s16", 1.15),
+    _case("bilstm-tagger", 1.5, batch=1, sequence=100),
+    _case("whisper-base-encoder"),
+    _case("t5-small-stack", batch=1, sequence=64, targets=16),
+    _case("one-node", 1.0),
+)
+"""Networks of sequences at the dims that are measured, and others than those of convolutions."""
 
 
 def subjects() -> tuple[Subject, ...]:
-    """Every network of the zoo: those with a goal of their own first, then the rest."""
+    """Every network of the zoo: those with a goal of their own first, the cases, then the rest."""
     from sardonyx.zoo import architectures
 
     known = architectures.names()
-    own = [subject for subject in GOALS if subject.name in known]
-    named = {subject.name for subject in own}
+    own = [subject for subject in (*GOALS, *CASES) if subject.network in known or subject.network in OWN]
+    named = {subject.network for subject in own}
     return (*own, *(Subject(name) for name in known if name not in named))
 
 
@@ -67,13 +124,19 @@ def missing() -> tuple[str, ...]:
     """Networks with a goal that the zoo does not have yet."""
     from sardonyx.zoo import architectures
 
-    return tuple(subject.name for subject in GOALS if subject.name not in architectures.names())
+    known = {*architectures.names(), *OWN}
+    return tuple(dict.fromkeys(subject.network for subject in (*GOALS, *CASES) if subject.network not in known))
 
 
 def chosen(names: Sequence[str]) -> tuple[Subject, ...]:
-    """The subjects of these names, all of them for none; InvalidInputError for a name that is not one."""
-    table = {subject.name: subject for subject in subjects()}
+    """The subjects of these names, or all those of a network; all of them for none.
+
+    InvalidInputError for a name that is neither.
+    """
+    table = subjects()
     for name in names:
-        if name not in table:
-            raise InvalidInputError(f"no model {name!r}", where="bench", expected=f"some of {', '.join(table)}")
-    return tuple(table[name] for name in dict.fromkeys(names)) if names else tuple(table.values())
+        if all(name not in (subject.name, subject.network) for subject in table):
+            expected = f"some of {', '.join(subject.name for subject in table)}"
+            raise InvalidInputError(f"no model {name!r}", where="bench", expected=expected)
+    found = [subject for name in names for subject in table if name in (subject.name, subject.network)]
+    return tuple({subject.name: subject for subject in found}.values()) if names else table

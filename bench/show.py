@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.duel import MOST_ERROR, OURS, Protocol, Result
+from bench.direct import OURS
+from bench.duel import Protocol, Result
 from bench.history import Record
 from bench.models import MEAN, Goal
 from bench.verdict import Spread, Verdict, judge
 from sardonyx.cli import common
 from sardonyx.measure.footprint import Footprint
-from sardonyx.measure.roofline import Roofline
+from sardonyx.measure.roofline import Roofline, roofline
 from sardonyx.measure.steps import StepReport, StepsReport
 
 _STEADY = 0.9
@@ -26,13 +27,32 @@ def results_json(results: Sequence[Result], protocol: Protocol, mean: Spread | N
     return {
         "protocol": asdict(protocol),
         "ratio": "time of the fastest peer of a round over Sardonyx's: quartiles of the rounds",
-        "models": [
-            asdict(result) | {"verdict": result.verdict.value, "right": result.right, "best_peer": result.best_peer}
-            for result in results
-        ],
+        "models": [_result_json(result) for result in results],
         "mean": None if mean is None else asdict(mean) | {"goal": asdict(MEAN)},
         "mean_verdict": judge(mean, MEAN).value if mean is not None and judged else None,
     }
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    subject = result.subject
+    named = {"model": subject.name, "goal": asdict(subject.goal), "most_error": subject.most_error}
+    measured = {key: value for key, value in asdict(result).items() if key != "subject"}
+    found = {"verdict": result.verdict.value, "right": result.right, "best_peer": result.best_peer}
+    return named | measured | found | {"gbytes": result.gbytes}
+
+
+def print_streams(results: Sequence[Result], threads: int) -> None:
+    """How near those that stream come to the speed at which the machine's memory is read."""
+    found = [(result, result.gbytes) for result in results if result.gbytes is not None]
+    if not found:
+        return
+    most = roofline(threads).levels[-1].gbytes
+    rows = [
+        (result.subject.name, f"{1e-6 * (result.moved or 0):.1f}", f"{speed:.1f}", f"{most:.1f}", f"{speed / most:.2f}")
+        for result, speed in found
+    ]
+    head = ("MB moved", "GB/s", "memory GB/s", "share")
+    common.print_table("Weights and caches", "model", *head, rows=rows, numeric=head)
 
 
 def print_results(results: Sequence[Result], protocol: Protocol, mean: Spread | None, judged: bool) -> None:
@@ -40,7 +60,7 @@ def print_results(results: Sequence[Result], protocol: Protocol, mean: Spread | 
     rows = [_result_row(result) for result in results]
     if mean is not None:
         verdict = judge(mean, MEAN).value if judged else "not all models"
-        rows.append(("geometric mean", "", "", *_spread_cells(mean, MEAN), "", verdict))
+        rows.append(("geometric mean", "", "", *_goal_cells(mean, MEAN), "", verdict))
     head = ("ms", "ratio", "quartiles", "asked", "stretch", "error")
     how = f"{protocol.threads} threads, batch {protocol.batch}, {protocol.rounds} rounds"
     title = f"Fastest peer's time / Sardonyx's ({how})"
@@ -48,10 +68,11 @@ def print_results(results: Sequence[Result], protocol: Protocol, mean: Spread | 
     console = common.stdout()
     for result in results:
         for name, words in result.failures.items():
-            console.print(common.text(f"{result.model} on {name}: {words}", style="yellow"))
+            console.print(common.text(f"{result.subject.name} on {name}: {words}", style="yellow"))
         if not result.right:
             style, error = "bold red", result.errors.get(OURS, "no answer")
-            line = f"{result.model}: WRONG, relative L2 error {error}; at most {MOST_ERROR:.0e} is allowed"
+            most = f"at most {result.subject.most_error:.0e} is allowed"
+            line = f"{result.subject.name}: WRONG, relative L2 error {error}; {most}"
             console.print(common.text(line, style=style))
 
 
@@ -59,7 +80,7 @@ def _result_row(result: Result) -> tuple[str, ...]:
     ours = f"{result.ms[OURS]:.3f}" if OURS in result.ms else "-"
     peer = f"{result.ms[result.best_peer]:.3f} {result.best_peer}" if result.best_peer else "-"
     error = f"{result.error:.1e}" if result.error is not None else "-"
-    return (result.model, ours, peer, *_spread_cells(result.ratio, result.goal), error, _verdict(result))
+    return (result.subject.name, ours, peer, *_goal_cells(result.ratio, result.subject.goal), error, _verdict(result))
 
 
 def _verdict(result: Result) -> str:
@@ -68,12 +89,14 @@ def _verdict(result: Result) -> str:
     return "FAIL" if result.verdict is Verdict.FAIL else str(result.verdict.value)
 
 
-def _spread_cells(ratio: Spread | None, goal: Goal) -> tuple[str, ...]:
+def _goal_cells(ratio: Spread | None, goal: Goal) -> tuple[str, ...]:
     """Ratio, quartiles, asked and stretch."""
-    goals = (f"{goal.asked:.2f}", "" if goal.stretch is None else f"{goal.stretch:.2f}")
-    if ratio is None:
-        return ("-", "-", *goals)
-    return (f"{ratio.median:.2f}", f"{ratio.low:.2f}-{ratio.high:.2f}", *goals)
+    return (*spread_cells(ratio), f"{goal.asked:.2f}", "" if goal.stretch is None else f"{goal.stretch:.2f}")
+
+
+def spread_cells(ratio: Spread | None) -> tuple[str, str]:
+    """Median and quartiles."""
+    return ("-", "-") if ratio is None else (f"{ratio.median:.2f}", f"{ratio.low:.2f}-{ratio.high:.2f}")
 
 
 def print_history(model: str | None, records: Sequence[Record]) -> None:

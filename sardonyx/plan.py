@@ -1,22 +1,28 @@
-"""The order of work of a session whose model is cut into several segments."""
+"""The order of work of a graph that is cut into several segments: a session's model, a body of control flow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from sardonyx.providers.base import Executable
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+
+class Runnable(Protocol):
+    """What a segment was compiled to: `providers.base.Executable`, as far as it matters here."""
+
+    def run(self, inputs: Sequence[Any]) -> list[Any]:
+        """Outputs in the order of the segment's outputs."""
+        ...
 
 
 @dataclass(frozen=True)
 class _Stage:
     """One segment: which slots it reads and writes, and which nobody reads after it."""
 
-    executable: Executable
+    executable: Runnable
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     frees: tuple[int, ...]
@@ -25,7 +31,7 @@ class _Stage:
 class Plan:
     """Runs segments one after the other over a table of values; every run has its own table."""
 
-    def __init__(self, model: ir.Model, segments: Sequence[tuple[ir.Model, Executable]]) -> None:
+    def __init__(self, model: ir.Model, segments: Sequence[tuple[ir.Model, Runnable]]) -> None:
         graph = model.graph
         slots: dict[str, int] = {value.name or "": slot for slot, value in enumerate(graph.inputs)}
         self._inputs = len(slots)

@@ -20,6 +20,7 @@ from sardonyx.options import GraphOptimizationLevel, RunOptions, SessionOptions
 from sardonyx.plan import Plan
 from sardonyx.providers import registry
 from sardonyx.providers.base import CompileOptions, Executable, StepTime
+from sardonyx.providers.functions import expand_functions
 from sardonyx.providers.partition import Partition, Placement, partition
 from sardonyx.trace import Trace
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | ir.Model | onnx.ModelProto
 
+_NEWEST_OPSET = 24  # of the operators that passes may put into a session's model
+MODE_ENTRY = "sardonyx.mode"
+"""The session config entry that says what a session's calls are to be good at, in place of the knob `mode`."""
 Providers = Sequence[str | tuple[str, Mapping[str, Any]]]
 
 
@@ -81,6 +85,7 @@ class InferenceSession:
         self._outputs = tuple(node_arg(value) for value in graph.outputs)
         self._positions = {value.name: index for index, value in enumerate(self._outputs)}
         self._feeds = Feeds([input_spec(value, defaults.get(value)) for value in graph.inputs])
+        model = expand_functions(model, self._choices[0].provider)
         parts = partition(model, [choice.provider for choice in self._choices])
         self._placements = parts.placements
         self._executables = self._compile(parts)
@@ -174,13 +179,24 @@ class InferenceSession:
 
     def _compile(self, parts: Partition) -> list[tuple[str, Executable]]:
         options = {choice.provider.name: choice.options for choice in self._choices}
-        threads = self._options.intra_op_num_threads or config.THREADS.get()
+        threads = self._threads()
         compiled = []
         for segment in parts.segments:
             name = segment.provider.name
             asked = CompileOptions(threads, self._options.enable_profiling, options[name])
             compiled.append((name, segment.provider.compile(segment.model, asked)))
         return compiled
+
+    def _threads(self) -> int:
+        """Threads of a call; 0: as many as the machine allows."""
+        try:
+            mode = self._options.get_session_config_entry(MODE_ENTRY)
+        except InvalidInputError:
+            mode = config.MODE.get()
+        if mode not in ("latency", "throughput"):
+            expected = "latency or throughput"
+            raise InvalidInputError("an unknown mode", where=f"config entry {MODE_ENTRY}", expected=expected, got=mode)
+        return self._options.intra_op_num_threads or (1 if mode == "throughput" else config.THREADS.get())
 
     def _chosen(self, output_names: Sequence[str]) -> list[int]:
         if isinstance(output_names, str):
@@ -314,19 +330,22 @@ def _serialized(model: ir.Model | onnx.ModelProto) -> bytes:
 def _prepare(model: ir.Model, options: SessionOptions) -> ir.Model:
     """The model as it is partitioned: functions expanded, shapes inferred, optimised."""
     from sardonyx.model.shapes import infer_shapes
+    from sardonyx.passes.inline import inline_functions
     from sardonyx.passes.normalize import normalized
     from sardonyx.passes.pipeline import optimize
     from sardonyx.passes.verify import Debug
 
-    if model.functions:
-        from onnx_ir.passes.common import InlinePass
-
-        InlinePass()(model)
+    inline_functions(model)
     _fix_dimensions(model.graph, options.free_dimension_overrides)
     infer_shapes(model)
     level = _level(options.graph_optimization_level)
     debug = Debug() if config.DEBUG.get() else None
-    model = normalized(model) if level == "off" else optimize(model, level=level, debug=debug)
+    # A file can only hold operators of the model's own opset.
+    newest = None if options.optimized_model_filepath else _NEWEST_OPSET
+    if level == "off":
+        model = normalized(model)
+    else:
+        model = optimize(model, level=level, opset_ceiling=newest, debug=debug)
     if options.optimized_model_filepath:
         from sardonyx.model import file
 

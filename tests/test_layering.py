@@ -22,9 +22,9 @@ LAYERS = (
     ("passes",),
     ("compiler",),
     ("ops",),
-    ("runtime",),
+    ("runtime", "plan"),
     ("providers",),
-    ("options", "feeds", "plan", "trace", "session"),
+    ("options", "feeds", "trace", "session"),
     ("convert",),
     ("zoo",),
     ("measure",),
@@ -33,7 +33,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 # Modules of concrete providers. Nothing outside providers/ may name them but the table of entry points.
-PLUMBING = {"__init__", "base", "partition", "registry"}
+PLUMBING = {"__init__", "base", "functions", "partition", "registry"}
 
 HEAVY = {
     "onnx",
@@ -45,6 +45,7 @@ HEAVY = {
     "PIL",
     "torch",
     "tensorflow",
+    "tokenizers",
     "sympy",
     "ml_dtypes",
     "google.protobuf",

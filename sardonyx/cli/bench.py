@@ -65,12 +65,13 @@ def bench(
     from sardonyx.measure.inputs import random_inputs, specs
     from sardonyx.measure.runners import default_threads, runner
     from sardonyx.measure.timing import Plan
+    from sardonyx.model.file import load
 
     path = common.model_or_digits(model)
     names = (runner(f"sardonyx/{provider}").name, *_peers(against))
     dims = common.parse_dims(dim)
     declared = common.open_session(path, [provider], threads).get_inputs()
-    inputs = random_inputs(specs(declared, dims), seed)
+    inputs = random_inputs(specs(declared, dims, load(path)), seed)
     job = Job(path, inputs, names, threads or default_threads(), Plan(rounds=rounds, seconds=seconds))
     found = _measure(job)
     if json_:

@@ -123,6 +123,21 @@ def counted(message: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def download(message: str) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
+    """A bar on stderr, silent in a pipe, and how to tell it what is done now, and how many bytes of how many came."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    console = stderr()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(clean(message), total=None)
+        yield (
+            lambda news: bar.update(task, description=clean(news)),
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
 def clean(value: object) -> str:
     """`value` as text in which nothing can steer the terminal: names in model files are not to be trusted."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))

@@ -12,19 +12,20 @@ import typer
 
 import sardonyx
 from sardonyx.cli import common
+from sardonyx.cli.demo_show import show_stages, show_trials
 from sardonyx.cli.story import Story, ranking
 from sardonyx.errors import DownloadError, InvalidInputError
 
 if TYPE_CHECKING:
     from sardonyx.cli.subjects import Subject
-    from sardonyx.measure.trial import Trial
 
 
 class Which(enum.StrEnum):
-    """The subjects of `sardonyx.cli.subjects`."""
+    """The subjects of `sardonyx.cli.subjects`, and the sentences of `sardonyx.cli.demo_text`."""
 
     EMOTION = "emotion"
     DIGITS = "digits"
+    TEXT = "text"
 
 
 @common.reports_errors
@@ -34,6 +35,10 @@ def demo(
         Which | None,
         typer.Argument(help="What to show.", show_default="emotion, or digits when nothing can be downloaded"),
     ] = None,
+    sentences: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SENTENCE", help="With text: what to compare.", show_default="a few sentences"),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write it as one page too.", show_default=False)
     ] = None,
@@ -41,7 +46,19 @@ def demo(
     json_: common.JSON = False,
     debug: common.Debug = False,
 ) -> None:
-    """Take a trained network to ONNX, run it everywhere it can run here, and compare."""
+    """Take a trained network to ONNX, run it everywhere it can run here, and compare.
+
+    emotion reads a face, digits a handwritten digit, text tells how alike sentences are.
+    """
+    if subject is Which.TEXT:
+        if report:
+            raise typer.BadParameter("--report tells of pictures, not of text")
+        from sardonyx.cli.demo_text import compare
+
+        compare(sentences or [], threads, json_)
+        return
+    if sentences:
+        raise typer.BadParameter("sentences go with text: sardonyx demo text 'A sentence.' 'Another one.'")
     if report:
         _check_report(report)
     with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
@@ -65,7 +82,7 @@ def _tell(which: Which | None, folder: Path, threads: int | None, *, quiet: bool
 
     subject, note = _prepare(which, folder)
     if not quiet:
-        _show_stages(subject, note)
+        show_stages(subject.stages, note)
     threads = threads or default_threads()
     names = [name for name, state in available_runners().items() if state.available]
 
@@ -90,7 +107,7 @@ def _tell(which: Which | None, folder: Path, threads: int | None, *, quiet: bool
         note=note,
     )
     if not quiet:
-        _show_trials(story)
+        show_trials(story.trials, threads, f"{len(subject.stages) + 2}. How fast, how exact")
     return story
 
 
@@ -112,18 +129,6 @@ def _prepare(which: Which | None, folder: Path) -> tuple[Subject, str]:
             return SUBJECTS[Which.DIGITS](folder, tell), note
 
 
-def _show_stages(subject: Subject, note: str) -> None:
-    console = common.stdout()
-    if note:
-        console.print(common.text(note, style="yellow"))
-    for number, stage in enumerate(subject.stages, 1):
-        facts = common.grid()
-        for name, value in stage.facts.items():
-            facts.add_row(name, common.text(value))
-        console.print(common.text(f"\n{number}. {stage.title}", style="bold"))
-        console.print(facts)
-
-
 def _show_answer(subject: Subject, ranked: list[tuple[str, float]]) -> None:
     rows = [(name, f"{p:.4f}", "█" * round(30 * p)) for name, p in ranked]
     title = f"\n{len(subject.stages) + 1}. {subject.question}"
@@ -134,23 +139,6 @@ def _show_answer(subject: Subject, ranked: list[tuple[str, float]]) -> None:
     common.stdout().print(
         common.text(f"{label}, {100 * probability:.2f} %: {verdict}", style="green" if right else "red")
     )
-
-
-def _show_trials(story: Story) -> None:
-    ratios = {ratio.peer: f"{ratio.median:.2f}x" for ratio in story.trials.ratios}
-    rows = [_row(trial, ratios.get(trial.name, "")) for trial in story.trials.trials]
-    head = ("median ms", "p90 ms", f"time / {story.trials.base}'s")
-    title = f"\n{len(story.subject.stages) + 2}. How fast, how exact ({story.threads} threads, batch 1)"
-    common.print_table(title, "runtime", *head, "largest difference", rows=rows, numeric=head)
-    note = "The runtimes took turns; a ratio is taken within a turn, so on a busy machine trust it before the times."
-    common.stdout().print(common.text(note, style="dim"))
-
-
-def _row(trial: Trial, ratio: str) -> tuple[str, ...]:
-    if trial.latency is None:
-        return (trial.name, "-", "-", "-", str(trial.error))
-    gap = f"{trial.difference.max_abs:.1e}" if trial.difference else "the reference"
-    return (trial.name, f"{trial.latency.p50_ms:.3f}", f"{trial.latency.p90_ms:.3f}", ratio, gap)
 
 
 def _check_report(report: Path) -> None:

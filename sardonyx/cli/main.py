@@ -10,6 +10,7 @@ from sardonyx.cli.bench import bench
 from sardonyx.cli.convert import convert
 from sardonyx.cli.demo import demo
 from sardonyx.cli.inspect import inspect
+from sardonyx.cli.optimize import optimize
 from sardonyx.cli.providers import providers
 from sardonyx.cli.run import run
 from sardonyx.cli.tune import tune
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, inspect, bench, tune, convert, providers):
+for command in (demo, run, inspect, bench, tune, convert, optimize, providers):
     app.command()(command)
 
 

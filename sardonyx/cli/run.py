@@ -60,12 +60,13 @@ def run(
     """
     from sardonyx.cli.inputs import Pixels, gather
     from sardonyx.measure.inputs import specs
+    from sardonyx.model.file import load
 
     path, classes = common.model_or_digits(model), _classes(model)
     pixels = Pixels(scale, _numbers("--mean", mean), _numbers("--std", std))
     dims = common.parse_dims(dim)
     session = common.open_session(path, provider, threads)
-    wanted = specs(session.get_inputs(), dims)
+    wanted = specs(session.get_inputs(), dims, load(path))
     given = [_example()] if model is None and not inputs else gather(inputs or [], wanted, pixels, seed)
     with common.spinner(f"running {path.name}"):
         arrays = session.run(None, {value.name: value.array for value in given})

@@ -70,7 +70,7 @@ def digits(folder: Path, tell: Tell) -> Subject:
         expected=label,
         picture=_grid_picture(image[0, 0]),
         caption="Eight by eight pixels, held out of the training",
-        stages=(Stage("Get the model", get), Stage("Check it", _model_facts(path))),
+        stages=(Stage("Get the model", get), Stage("Check it", model_facts(path))),
     )
 
 
@@ -124,7 +124,7 @@ def emotion(folder: Path, tell: Tell) -> Subject:
         caption="A crop of the photograph, as the model sees it before it turns grey",
         stages=(
             Stage("Get the model", get),
-            Stage("Convert it", {**_model_facts(path), "took": f"{seconds:.2f} s, without Keras or TensorFlow"}),
+            Stage("Convert it", {**model_facts(path), "took": f"{seconds:.2f} s, without Keras or TensorFlow"}),
         ),
     )
 
@@ -132,7 +132,8 @@ def emotion(folder: Path, tell: Tell) -> Subject:
 SUBJECTS = {"emotion": emotion, "digits": digits}
 
 
-def _model_facts(path: Path) -> dict[str, str]:
+def model_facts(path: Path) -> dict[str, str]:
+    """What is in an ONNX file."""
     from sardonyx.model import file
     from sardonyx.model.info import describe
 

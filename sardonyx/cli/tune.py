@@ -35,6 +35,7 @@ def tune(
     """
     from sardonyx.measure import tune as tuning
     from sardonyx.measure.inputs import random_inputs, specs
+    from sardonyx.model.file import load
 
     if forget:
         dropped = tuning.forget(threads)
@@ -45,7 +46,7 @@ def tune(
         return
     path = common.model_or_digits(model)
     declared = common.open_session(path, ["cpu", "reference"], threads).get_inputs()
-    inputs = random_inputs(specs(declared, common.parse_dims(dim)), seed)
+    inputs = random_inputs(specs(declared, common.parse_dims(dim), load(path)), seed)
     with common.counted("measuring candidates") as told:
         found = tuning.tune(path, inputs, threads=threads, rounds=rounds, runs=runs, progress=told)
     if json_:

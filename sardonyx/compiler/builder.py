@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 from llvmlite import ir
 
 from sardonyx.compiler.dtypes import DType
@@ -377,6 +376,14 @@ class Builder:
         """One 64-bit integer from memory, to count or address with."""
         return Int(self, self.load(address).ir)
 
+    def table(self, dtype: DType, values: Sequence[int]) -> Ptr:
+        """Constants in memory, to be read at an index that only a run knows."""
+        kind = ir.ArrayType(memory_type(dtype, 1), len(values))
+        made = ir.GlobalVariable(self.module, kind, self.module.get_unique_name("table"))
+        made.linkage, made.global_constant = "internal", True
+        made.initializer = ir.Constant(kind, [ir.Constant(memory_type(dtype, 1), value) for value in values])
+        return Ptr(self, made, dtype)
+
     def store(self, value: Val, address: Ptr, mask: Val | None = None) -> None:
         """Write consecutive elements, those the mask selects."""
         stored, kind = value.ir, memory_type(value.dtype, value.lanes)
@@ -471,6 +478,28 @@ class Builder:
             return value
         return Val(self, self.ir.extract_element(value.ir, ir.Constant(I32, index)), value.dtype, 1)
 
+    def transpose(self, rows: Sequence[Val]) -> list[Val]:
+        """The square matrix of these rows, as many as each has lanes, as its columns: blocks off the diagonal change
+        places, single elements first.
+        """
+        lanes, values, size = len(rows), list(rows), 1
+        while size < lanes:
+            low, high = (
+                [lane ^ size | lanes if bool(lane & size) is upper else lane for lane in range(lanes)]
+                for upper in (True, False)
+            )
+            for index in range(lanes):
+                if not index & size:
+                    a, b = values[index], values[index | size]
+                    values[index], values[index | size] = self.shuffle(a, b, low), self.shuffle(b, a, high)
+            size *= 2
+        return values
+
+    def shuffle(self, a: Val, b: Val, lanes: Sequence[int]) -> Val:
+        """Lanes of the first, counted from 0, and of the second, counted on from there."""
+        places = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+        return Val(self, self.ir.shuffle_vector(a.ir, b.ir, places), a.dtype, len(lanes))
+
     def first_lanes(self, count: Int, lanes: int) -> Val:
         """The mask of the first `count` lanes (none when count <= 0, all when it is large)."""
         bounded = self.max(self.min(count, lanes), 0)
@@ -511,7 +540,9 @@ class Builder:
     # ---- arithmetic --------------------------------------------------------------------------------------------
 
     def fma(self, a: Val, b: Val, c: Val) -> Val:
-        """a * b + c, rounded once where the processor has such an instruction."""
+        """a * b + c; of floats rounded once, where the processor has such an instruction."""
+        if not a.dtype.is_float:
+            return a * b + c
         return self.intrinsic("llvm.fmuladd", a, b, c)
 
     def select(self, condition: Val, yes: Val, no: Val) -> Val:
@@ -546,7 +577,9 @@ class Builder:
         elif source.is_float and dtype.is_float:
             method = self.ir.fpext if dtype.size > source.size else self.ir.fptrunc
         elif source.is_float:
-            return self._saturate(value, dtype)
+            from sardonyx.compiler.saturate import saturated  # which is written in this language
+
+            return saturated(self, value, dtype)
         elif dtype.is_float:
             method = self.ir.sitofp if source.is_signed else self.ir.uitofp
         elif dtype.size < source.size:
@@ -556,26 +589,6 @@ class Builder:
         else:
             method = self.ir.sext if source.is_signed else self.ir.zext
         return Val(self, method(value.ir, kind), dtype, lanes)
-
-    def _saturate(self, value: Val, dtype: DType) -> Val:
-        if dtype is DType.I32 or dtype.size < 4:
-            return self._saturate_small(value, dtype)
-        kind = register_type(dtype, value.lanes)
-        lanes = f"v{value.lanes}" if value.lanes > 1 else ""
-        base = "llvm.fptosi.sat" if dtype.is_signed else "llvm.fptoui.sat"
-        name = f"{base}.{lanes}{_suffix(kind)}.{lanes}{_suffix(value.ir.type)}"
-        function = self._declare(name, kind, [value.ir.type])
-        return Val(self, self.ir.call(function, [value.ir]), dtype, value.lanes)
-
-    def _saturate_small(self, value: Val, dtype: DType) -> Val:
-        """By comparisons: LLVM's saturating conversion goes lane by lane on processors without such an instruction."""
-        limits, source, lanes = np.iinfo(dtype.numpy), value.dtype, value.lanes
-        low, above = self.const(float(limits.min), source, lanes), self.const(float(limits.max) + 1.0, source, lanes)
-        over, under = value.compare(">=", above), value < low
-        inside = self.select(value.compare(">=", low) & (value < above), value, self.const(0.0, source, lanes))
-        whole = Val(self, self.ir.fptosi(inside.ir, register_type(DType.I32, lanes)), DType.I32, lanes)
-        whole = self.select(over, self.const(int(limits.max), DType.I32, lanes), whole)
-        return self.cast(self.select(under, self.const(int(limits.min), DType.I32, lanes), whole), dtype)
 
     def _declare(self, name: str, result: ir.Type, operands: list[ir.Type]) -> ir.Function:
         known: Any = self.module.globals.get(name)

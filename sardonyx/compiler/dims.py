@@ -13,7 +13,7 @@ less than `s`, whatever `s` is.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,9 @@ Key = tuple[tuple[Monomial, int], ...]
 
 SMALLEST = 2
 """Of what a symbol may be. Dims of 0 and 1 mean something of their own (nothing, and broadcasting)."""
+
+LARGEST = 1 << 48
+"""Of what a symbol may be: no memory holds more."""
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
@@ -70,8 +73,8 @@ class Trace:
         self._closed = False
 
     def symbol(self, name: str, value: int) -> int:
-        """A symbol, which is `value` now and never less than `SMALLEST`."""
-        return self._atom(name, (), value, SMALLEST, None)
+        """A symbol, which is `value` now and always from `SMALLEST` to `LARGEST`."""
+        return self._atom(name, (), value, SMALLEST, LARGEST)
 
     def _atom(self, op: str, operands: tuple[Key, ...], value: int, low: int | None, high: int | None) -> int:
         number = self._numbers.setdefault((op, operands), len(self.atoms))
@@ -120,8 +123,35 @@ class Trace:
     def low(self, terms: Terms) -> int | None:
         """A number that it is never less than, if one is found.
 
-        What is taken away is weighed against a positive term that it divides: s * t - t is at least 0.
+        What is taken away is weighed against a positive term that it divides: s * t - t is at least 0. Floors are also
+        weighed as what they are floors of: s - 2 * (s // 2) is at least 0.
         """
+        found = self._low(terms)
+        if (found is not None and found > 0) or all(count > 0 for count in terms.values()):
+            return found
+        loosened = self._without_floors(terms)
+        other = None if loosened is None else self.low(loosened)
+        return other if found is None or (other is not None and other > found) else found
+
+    def _without_floors(self, terms: Terms) -> Terms | None:
+        """A polynomial without some floors of quotients that is never more; None where there are no such."""
+        result: Terms | None = None
+        for monomial, count in terms.items():
+            for number in monomial:
+                atom = self.atoms[number]
+                rest = _divided(monomial, (number,))
+                divisor = _plain(atom.operands[1]) if atom.op == "//" else None
+                if rest is None or divisor is None or count % divisor or self._bound(rest, upper=False) is None:
+                    continue
+                # divisor * floor is at most the dividend, and at least the dividend less the largest remainder.
+                whole = _sum(dict(atom.operands[0]), {(): 1 - divisor} if count > 0 else {}, 1)
+                result = _sum(terms if result is None else result, {monomial: count}, -1)
+                result = _sum(result, _product(whole, {rest: count // divisor}), 1)
+                break
+        return result
+
+    def _low(self, terms: Terms) -> int | None:
+        """The same without a look into floors."""
         left = {monomial: count for monomial, count in terms.items() if count > 0}
         bound = 0
         for monomial, count in terms.items():
@@ -180,12 +210,14 @@ class Trace:
         """The floor of a / b."""
         if not b > 0:
             raise CompileError(f"a quotient by {b}, which is not positive")
-        if isinstance(a, Dim) and all(count < 0 for count in a.terms.values()):
+        if _terms(a) and all(count < 0 for count in _terms(a).values()):
             return -self.quotient(-a + b - 1, b)
         whole, rest = _divide(_terms(a), _terms(b))
         done, left = self.make(whole), self.make(rest)
         if not isinstance(left, Dim) and not isinstance(b, Dim):
             return done + left // b
+        if self._is_remainder(_sum(rest, _terms(b), 1), b):
+            return done - 1
         return done if self._is_remainder(rest, b) else done + self._operation("//", left, b)
 
     def remainder(self, a: int, b: int) -> int:
@@ -308,16 +340,16 @@ class Dim(_Number):
     __rmul__ = __mul__
 
     def __floordiv__(self, other: int) -> int:
-        return self.trace.quotient(self, other) if _is_number(other) else NotImplemented
+        return self.trace.quotient(self, _python(other)) if _is_number(other) else NotImplemented
 
     def __rfloordiv__(self, other: int) -> int:
-        return self.trace.quotient(other, self) if _is_number(other) else NotImplemented
+        return self.trace.quotient(_python(other), self) if _is_number(other) else NotImplemented
 
     def __mod__(self, other: int) -> int:
-        return self.trace.remainder(self, other) if _is_number(other) else NotImplemented
+        return self.trace.remainder(self, _python(other)) if _is_number(other) else NotImplemented
 
     def __rmod__(self, other: int) -> int:
-        return self.trace.remainder(other, self) if _is_number(other) else NotImplemented
+        return self.trace.remainder(_python(other), self) if _is_number(other) else NotImplemented
 
     def _as_float(self, op: str, other: object) -> int:
         """Arithmetic with a float, for which this is the number it is now."""
@@ -403,6 +435,11 @@ def evaluate(terms: Iterable[tuple[Monomial, int]], atoms: Sequence[int]) -> int
     return total
 
 
+def _python(value: int) -> int:
+    """Without NumPy's types."""
+    return value if isinstance(value, Dim) else int(value)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | Dim | np.integer)
 
@@ -428,6 +465,11 @@ def _terms(value: int) -> Terms:
 
 def _key(terms: Terms) -> Key:
     return tuple(sorted(terms.items()))
+
+
+def _plain(key: Key) -> int | None:
+    """The number that a polynomial is, if it is one."""
+    return key[0][1] if len(key) == 1 and key[0][0] == () else None
 
 
 def _sum(a: Terms, b: Terms, factor: int) -> Terms:
@@ -498,6 +540,13 @@ def surely(a: int, comparison: str, b: int) -> bool:
 def is_open(values: Iterable[object]) -> bool:
     """Whether some of these depend on open dims."""
     return any(isinstance(value, Dim) for value in values)
+
+
+def exactly(value: Any) -> Hashable:
+    """A key for a number, or for tuples of them, that finds equal ones: open dims as keys would be compared."""
+    if isinstance(value, tuple):
+        return tuple(map(exactly, value))
+    return ("open", _key(value.terms)) if isinstance(value, Dim) else value
 
 
 def array_of(numbers: Iterable[int]) -> np.ndarray[Any, Any]:

@@ -47,6 +47,8 @@ class Expr:
                 registers.append(k.const(step.value, step.dtype, lanes))
             elif step.op == "cast":
                 registers.append(k.cast(registers[step.operands[0]], step.dtype))
+            elif step.op == "bits":
+                registers.append(k.bits(registers[step.operands[0]], step.dtype))
             else:
                 registers.append(SCALAR_OPS[step.op](k, *(registers[i] for i in step.operands)))
         return registers[-1] if self.body else registers[0]
@@ -84,6 +86,15 @@ class ExprBuilder:
         if self._dtypes[register] is dtype:
             return register
         return self._append(Instruction("cast", (register,), dtype))
+
+    def bits(self, register: int, dtype: DType) -> int:
+        """The value's bits as another type of the same size, neither of them bool."""
+        return self._append(Instruction("bits", (register,), dtype))
+
+    def constant(self, register: int) -> float | None:
+        """The number that a register holds whatever the leaves are, if it is known."""
+        step = self._body[register] if register >= 0 else None
+        return step.value if step is not None and step.op == "const" else None
 
     def op(self, name: str, *operands: int, dtype: DType | None = None) -> int:
         """Apply a scalar operation; its type is that of the last operand unless said."""
@@ -163,7 +174,54 @@ def _sign(k: Builder, x: Val) -> Val:
 
 
 def _not(k: Builder, x: Val) -> Val:
-    return x ^ k.const(True, DType.BOOL, x.lanes)
+    return x ^ k.const(True if x.dtype is DType.BOOL else -1, x.dtype, x.lanes)
+
+
+def _shift_left(k: Builder, x: Val, count: Val) -> Val:
+    """Of integers; 0 when no bit is left, or the count is negative."""
+    within = count & k.const(8 * x.dtype.size - 1, x.dtype, x.lanes)
+    moved = Val(k, k.ir.shl(x.ir, within.ir), x.dtype, x.lanes)
+    return k.select(count.compare("==", within), moved, k.const(0, x.dtype, x.lanes))
+
+
+def _shift_right(k: Builder, x: Val, count: Val) -> Val:
+    """Of integers, the sign too; nothing but the sign when no bit is left, or the count is negative."""
+    last = k.const(8 * x.dtype.size - 1, x.dtype, x.lanes)
+    within = count & last
+    move = k.ir.ashr if x.dtype.is_signed else k.ir.lshr
+    moved, sign = (Val(k, move(x.ir, places.ir), x.dtype, x.lanes) for places in (within, last))
+    if not x.dtype.is_signed:
+        sign = k.const(0, x.dtype, x.lanes)
+    return k.select(count.compare("==", within), moved, sign)
+
+
+def _power(k: Builder, x: Val, y: Val) -> Val:
+    """x ** y in the type of x; integers of floats truncated."""
+    if not x.dtype.is_float:
+        if not y.dtype.is_float:
+            return _integer_power(k, x, y)
+        return k.cast(vmath.power(k, k.cast(x, DType.F64), k.cast(y, DType.F64)), x.dtype)
+    if y.dtype is not x.dtype:
+        y = k.cast(y, DType.F64)
+    return vmath.power(k, x, y)
+
+
+def _integer_power(k: Builder, x: Val, y: Val) -> Val:
+    """Modulo the type's range; 0 for a negative y, but for x of 1 and -1."""
+
+    def number(value: int, like: Val) -> Val:
+        return k.const(value, like.dtype, like.lanes)
+
+    one = number(1, x)
+    carried = [one, x, y]
+    with k.loop(8 * y.dtype.size, carry=carried):
+        result, square, rest = carried
+        odd = (rest & number(1, rest)).compare("!=", number(0, rest))
+        carried[:] = [k.select(odd, result * square, result), square * square, vmath.shifted_right(k, rest, 1)]
+    if not y.dtype.is_signed:
+        return carried[0]
+    is_one = x.compare("==", one) | x.compare("==", -one) if x.dtype.is_signed else x.compare("==", one)
+    return k.select((y < number(0, y)) & (is_one ^ k.const(True, DType.BOOL, x.lanes)), number(0, x), carried[0])
 
 
 def _divisor(k: Builder, divisor: Val) -> tuple[Val, Val, Val]:
@@ -184,8 +242,8 @@ def _div(k: Builder, a: Val, b: Val) -> Val:
 
 
 def _remainder(k: Builder, a: Val, b: Val) -> Val:
-    """What is left of integers' `_div`, of the sign of `a`; 0 when divided by 0."""
-    return a % _divisor(k, b)[0]
+    """What is left of `_div` towards 0, of the sign of `a`; of integers 0 when divided by 0."""
+    return vmath.fmod(k, a, b) if a.dtype.is_float else a % _divisor(k, b)[0]
 
 
 def _modulo(k: Builder, a: Val, b: Val) -> Val:
@@ -216,11 +274,12 @@ SCALAR_OPS: dict[str, Callable[..., Val]] = {
     "floor": _unary("llvm.floor"),
     "ceil": _unary("llvm.ceil"),
     "round": _unary("llvm.roundeven"),
-    "exp": vmath.exp,
-    "log": vmath.log,
-    "tanh": vmath.tanh,
-    "sigmoid": vmath.sigmoid,
-    "erf": vmath.erf,
+    "truncate": _unary("llvm.trunc"),
+    **vmath.FUNCTIONS,
+    "power": _power,
+    "is_nan": lambda k, x: x.compare("!=", x),
+    "shift_left": _shift_left,
+    "shift_right": _shift_right,
     "less": _compare("<"),
     "less_equal": _compare("<="),
     "greater": _compare(">"),

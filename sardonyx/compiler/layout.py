@@ -69,9 +69,9 @@ def uniform_stride(dims: Sequence[int], strides: Sequence[int]) -> int | None:
 
 def dense_like(dims: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
     """Strides without gaps that keep the order of the dimensions in memory."""
-    return dense_in_order(
-        dims, sorted(range(len(dims)), key=lambda a: (-abs(strides[a]) if dims[a] > 1 else -(1 << 62), a))
-    )
+    moves = [size > 1 for size in dims]
+    order = sorted(range(len(dims)), key=lambda a: (moves[a], -abs(strides[a]) if moves[a] else 0, a))
+    return dense_in_order(dims, order)
 
 
 def dense_in_order(dims: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:

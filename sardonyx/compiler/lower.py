@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from sardonyx.compiler.dims import Dim, broadcast_dims, hint, least, most, surely
+from sardonyx.compiler.dims import Dim, broadcast_dims, hint, is_open, least, most, surely
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr, identity
 from sardonyx.compiler.fuse import Fuser, Fusion, Operand, Own, Placement, Scalar
 from sardonyx.compiler.joins import Joins
-from sardonyx.compiler.kernels.elementwise import BROADCAST, CONTIGUOUS, STRIDED, Elementwise
+from sardonyx.compiler.kernels.elementwise import BACKWARD, BROADCAST, CONTIGUOUS, STRIDED, Elementwise
+from sardonyx.compiler.kernels.turn import TILE, turning
 from sardonyx.compiler.layout import collapse, dense_like
 from sardonyx.compiler.packed import PackedWeights
 from sardonyx.compiler.program import (
@@ -27,6 +28,7 @@ from sardonyx.compiler.program import (
     Buffer,
     BufferKind,
     Check,
+    Computed,
     Counted,
     Kernel,
     Program,
@@ -58,7 +60,8 @@ class Rules:
     """What operators mean: rules that lower a node, and scalar functions of elementwise operators.
 
     `joins` is the axis along which a node joins all its inputs; `evaluate` computes a node from known arrays (constant
-    folding at lowering), `arithmetic` one whose inputs are arrays of dims, some of them open, if that is possible.
+    folding at lowering), `arithmetic` one whose inputs are arrays of dims, some of them open, if that is possible;
+    `folds` says whether a node may be computed so at all.
     """
 
     rule: Callable[[ir.Node], Rule | None]
@@ -66,6 +69,7 @@ class Rules:
     joins: Callable[[ir.Node], int | None]
     evaluate: Callable[[ir.Node, Sequence[Array | None]], list[Array]]
     arithmetic: Callable[[ir.Node, Sequence[Array | None]], Array | None]
+    folds: Callable[[ir.Node], bool]
 
 
 class Lowering:
@@ -195,6 +199,20 @@ class Lowering:
         """A constant of the program."""
         return self._program.constant(array, name)
 
+    def computed(
+        self,
+        make: Callable[..., Sequence[Array]],
+        numbers: Sequence[int],
+        results: Sequence[tuple[DType, tuple[int, ...]]],
+        name: str = "",
+    ) -> tuple[View, ...]:
+        """The arrays that `make` returns for `numbers`, dense, as constants: made at once, or whenever the dims among
+        the numbers are bound. `make` depends on nothing else; `results` are the types and dims of what it returns.
+        """
+        if not is_open(numbers):
+            return tuple(self.constant(array, name) for array in make(*numbers))
+        return self._program.computed(Computed(make, tuple(numbers), tuple(results)), name)
+
     def packed_weights(
         self, value: ir.Value, layout: tuple[Hashable, ...], pack: Callable[[Array], Array], label: str
     ) -> View:
@@ -313,7 +331,12 @@ class Lowering:
         """Copy elements, converting them when the types differ."""
         if source.dtype is not target.dtype:
             raise CompileError("a copy changes the type", expected=str(target.dtype), got=str(source.dtype))
-        self.elementwise(identity(source.dtype), [source.broadcast(target.dims)], target, label)
+        source = source.broadcast(target.dims)
+        turned = turning(source, target, self.target.lanes(source.dtype))
+        if turned is None:
+            self.elementwise(identity(source.dtype), [source], target, label)
+        else:
+            self.step(turned.kernel, turned.arguments, domain=turned.domain, label=label, cost=TILE * TILE)
 
     # ---- steps -------------------------------------------------------------------------------------------------
 
@@ -457,8 +480,16 @@ class Lowering:
             self.define(value, np.asarray(array))
         return True
 
+    def inline(self, body: ir.Graph, outputs: Sequence[ir.Value]) -> None:
+        """Lower the nodes of a body here; `outputs` are then what it returns."""
+        for node in body:
+            self._lower(node)
+        for value, result in zip(outputs, body.outputs, strict=True):
+            self.define(value, self._operand(result))
+
     def _lower(self, node: ir.Node) -> None:
-        if all(value is None or self.is_known(value) for value in node.inputs) and self._fold(node):
+        known = self._rules.folds(node) and all(value is None or self.is_known(value) for value in node.inputs)
+        if known and self._fold(node):
             return
         rule = self._rules.rule(node)
         try:
@@ -511,7 +542,7 @@ def anywhere(view: View) -> tuple[int, ...]:
 
 
 def _inner(stride: int) -> int:
-    return {0: BROADCAST, 1: CONTIGUOUS}.get(stride, STRIDED)
+    return {0: BROADCAST, 1: CONTIGUOUS, -1: BACKWARD}.get(stride, STRIDED)
 
 
 def is_derived(tensor: ir.TensorProtocol | None) -> bool:

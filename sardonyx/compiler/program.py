@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.compiler.builder import Builder, Parameter
-from sardonyx.compiler.dims import Dim, hint
+from sardonyx.compiler.dims import Dim, hint, surely
 from sardonyx.compiler.dtypes import DType
 from sardonyx.errors import CompileError
 
@@ -22,7 +22,27 @@ MAX_DOMAIN = (1 << 32) - 1
 """Items of a step's domain; tickets count them in 32 bits."""
 
 
-Source = np.ndarray[Any, Any] | Callable[[], np.ndarray[Any, Any]]
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """Arrays that `make` returns for numbers, some of them open: made anew for each binding of those.
+
+    `make` depends on nothing else. `results` are the types and dims of what it returns.
+    """
+
+    make: Callable[..., Sequence[np.ndarray[Any, Any]]]
+    numbers: tuple[int, ...]
+    results: tuple[tuple[DType, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The elements of a constant that is one of the arrays of a `Computed`."""
+
+    of: Computed
+    index: int
+
+
+Source = np.ndarray[Any, Any] | Callable[[], np.ndarray[Any, Any]] | Table
 """Of a constant's elements."""
 
 
@@ -51,9 +71,11 @@ class Buffer:
 
     @property
     def data(self) -> np.ndarray[Any, Any] | None:
-        """The array of a constant, dense."""
+        """The array of a constant, dense; None where there is none before dims are bound."""
         if self.source is None or isinstance(self.source, np.ndarray):
             return self.source
+        if isinstance(self.source, Table):
+            return None
         return np.ascontiguousarray(self.source())
 
 
@@ -77,8 +99,8 @@ class View:
 
     @property
     def span(self) -> int:
-        """Elements from the first to the last one addressed, both included; 0 when empty."""
-        if self.size == 0:
+        """Elements from the first to the last one addressed, both included; 0 when it is empty for all open dims."""
+        if surely(self.size, "==", 0):
             return 0
         return sum((d - 1) * s for d, s in zip(self.dims, self.strides, strict=True)) + 1
 
@@ -329,6 +351,15 @@ class ProgramBuilder:
             self._constants[id(array)] = known
             self._keep = [*getattr(self, "_keep", ()), array]  # an id is only unique while its object lives
         return View(known, dtype, tuple(array.shape), row_major(tuple(array.shape)))
+
+    def computed(self, made: Computed, name: str = "") -> tuple[View, ...]:
+        """Constants that are made when dims are bound."""
+        views = []
+        for index, (dtype, dims) in enumerate(made.results):
+            size = prod(dims) * dtype.size
+            buffer = self.buffer(BufferKind.CONSTANT, size, name, Table(made, index))
+            views.append(View(buffer, dtype, dims, row_major(dims)))
+        return tuple(views)
 
     def step(
         self,

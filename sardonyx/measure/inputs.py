@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from sardonyx.errors import InvalidInputError
+from sardonyx.measure.ranges import ranges
+from sardonyx.model.types import summands
 from sardonyx.providers.base import Array
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 LIMIT = 2**32  # bytes; a declared shape past this is a mistake or an attack
 
@@ -38,29 +43,39 @@ class Declared(Protocol):
 class Spec:
     """An input a model asks for: element type and the size of every dimension.
 
-    `assumed` are the open dimensions that got the size 1 because nobody gave one.
+    `assumed` are the open dimensions that got the size 1 because nobody gave one. Integers that are made up are
+    from `low` to below `high`.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     assumed: tuple[str, ...] = ()
+    low: int = 0
+    high: int = 2
 
 
-def specs(declared: Sequence[Declared], dims: Mapping[str, int] | None = None) -> list[Spec]:
+def specs(
+    declared: Sequence[Declared], dims: Mapping[str, int] | None = None, model: ir.Model | None = None
+) -> list[Spec]:
     """The inputs, their open dimensions bound by `dims`: by symbol, or as `input[axis]` where there is none.
+
+    A dimension named as a sum, such as `past + sequence`, is that sum. `model`, where it is given, tells what
+    integers its inputs may hold (`ranges`).
 
     Raises InvalidInputError for an input that is no dense tensor and for a dimension no input leaves open.
     """
     dims = dims or {}
-    known = {name for value in declared for name in _open(value) if name}
+    names = {name for value in declared for name in _open(value) if name}
+    known = names.union(*map(summands, names))
     for name in dims:
         if name not in known:
             raise InvalidInputError(
                 f"no input has an open dimension {name!r}",
                 expected=", ".join(sorted(known)) or "none: all are fixed",
             )
-    return [_spec(value, dims) for value in declared]
+    known_ranges = ranges(model) if model is not None else {}
+    return [_spec(value, dims, known_ranges.get(value.name)) for value in declared]
 
 
 def _open(declared: Declared) -> list[str]:
@@ -69,19 +84,23 @@ def _open(declared: Declared) -> list[str]:
     return ["" if isinstance(size, int) else size or f"{declared.name}[{axis}]" for axis, size in sizes]
 
 
-def _spec(declared: Declared, dims: Mapping[str, int]) -> Spec:
-    names = _open(declared)
-    shape = [
-        size if isinstance(size, int) else dims.get(name, 1) for size, name in zip(declared.shape, names, strict=True)
-    ]
-    assumed = tuple(name for name in names if name and name not in dims)
-    return Spec(declared.name, numpy_dtype(declared), tuple(shape), assumed)
+def _spec(declared: Declared, dims: Mapping[str, int], limits: tuple[int, int] | None) -> Spec:
+    shape: list[int] = []
+    assumed: list[str] = []
+    for size, name in zip(declared.shape, _open(declared), strict=True):
+        parts = [name] if name in dims else summands(name)
+        assumed += [part for part in parts if part and not part.isdecimal() and part not in dims]
+        numbers = (int(part) if part.isdecimal() else dims.get(part, 1) for part in parts)
+        shape.append(size if isinstance(size, int) else sum(numbers))
+    dtype = numpy_dtype(declared)
+    low, high = limits or (0, 256 if dtype == np.uint8 else 2)
+    return Spec(declared.name, dtype, tuple(shape), tuple(dict.fromkeys(assumed)), low, high)
 
 
 def random_array(wanted: Spec, random: np.random.Generator) -> Array:
-    """Values that most models take: floats are normal, bytes 0 to 255, other integers 0 or 1, strings a word.
+    """Values that most models take: floats are normal, strings a word, integers as `wanted` has them.
 
-    Integers are often indices, masks or lengths, and 0 and 1 are fit for all of these.
+    Without more knowledge bytes are 0 to 255, other integers 0 or 1: fit for indices, masks and lengths.
     """
     kind, shape = wanted.dtype.kind, wanted.shape
     size = math.prod(shape) * wanted.dtype.itemsize
@@ -93,12 +112,8 @@ def random_array(wanted: Spec, random: np.random.Generator) -> Array:
             got=f"{list(shape)} {wanted.dtype}, {size:,} bytes",
             fix="give the input as a file, or smaller dimensions",
         )
-    if kind == "b":
-        return random.integers(0, 2, shape).astype(np.bool_)
-    if wanted.dtype == np.uint8:
-        return random.integers(0, 256, shape, dtype=np.uint8)
-    if kind in "iu":
-        return random.integers(0, 2, shape).astype(wanted.dtype)
+    if kind in "biu":
+        return random.integers(wanted.low, wanted.high, shape).astype(wanted.dtype)
     if kind == "O":
         return np.full(shape, "word", dtype=object)
     if kind == "c":

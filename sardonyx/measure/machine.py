@@ -1,4 +1,4 @@
-"""What machine this is, for people who read measurements later."""
+"""What machine this is, for people who read measurements later, and how much of its memory is held."""
 
 from __future__ import annotations
 
@@ -14,3 +14,12 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def resident_mib() -> float | None:
+    """The memory this process holds now, in MiB; None where the system does not tell."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    sizes = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmRSS:")]
+    return int(sizes[0]) / 1024 if sizes else None

@@ -82,21 +82,7 @@ class OnnxRuntimeRunner:
 
     def load(self, model: Source, threads: int) -> Run:
         """An InferenceSession with `threads` intra-op threads."""
-        _require("onnxruntime")
-        import onnxruntime as ort
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # its warnings about a model are not ours to print
-        names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
-        refusals = tuple(getattr(state, name) for name in (*names, "RuntimeException"))
-        source = model if isinstance(model, bytes) else str(model)
-        try:
-            session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except refusals as error:
-            raise _refused(self.name, str(error)) from error
+        session, refusals = self.session(model, threads), onnxruntime_refusals()
 
         def run(inputs: Inputs) -> list[Array]:
             try:
@@ -105,6 +91,29 @@ class OnnxRuntimeRunner:
                 raise _refused(self.name, str(error)) from error
 
         return run
+
+    def session(self, model: Source, threads: int) -> Any:
+        """onnxruntime's own InferenceSession; ProviderError where it refuses the model."""
+        _require("onnxruntime")
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # its warnings about a model are not ours to print
+        source = model if isinstance(model, bytes) else str(model)
+        try:
+            return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except onnxruntime_refusals() as error:
+            raise _refused(self.name, str(error)) from error
+
+
+def onnxruntime_refusals() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a model or inputs it will not run."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return tuple(getattr(state, name) for name in (*names, "RuntimeException"))
 
 
 @dataclass(frozen=True)

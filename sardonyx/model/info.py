@@ -13,8 +13,9 @@ from sardonyx.errors import InvalidInputError, InvalidModelError
 from sardonyx.model import macs
 from sardonyx.model.check import check
 from sardonyx.model.shapes import infer_proto, tensor_spec
+from sardonyx.model.sized import sized_shapes
 from sardonyx.model.tensors import payload_size
-from sardonyx.model.types import Dims, dims_of, read_type
+from sardonyx.model.types import Dims, dims_of, summands
 
 # Constants of these types are shapes, axes, masks and keys rather than weights.
 _NOT_PARAMETERS = frozenset({ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING})
@@ -70,8 +71,9 @@ def describe(model: ir.Model, dims: Mapping[str, int] | None = None) -> ModelInf
     given = dict(dims or {})
     fed = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     _check_sizes(fed, given)
+    given = _sums(fed, given)
     assumed = _assumed(fed, given)
-    total, by_operator, uncounted = _macs(model, given | assumed)
+    total, by_operator, uncounted = _macs(model, _sums(fed, given | assumed))
     tensors = list(_constants(model))
     weights = [tensor for tensor in tensors if tensor.dtype not in _NOT_PARAMETERS]
     return ModelInfo(
@@ -106,6 +108,16 @@ def _check_sizes(inputs: list[ir.Value], given: Mapping[str, int]) -> None:
             raise InvalidInputError(f"no input has an open dimension {name!r}", expected=known)
         if size < 1:
             raise InvalidInputError(f"bad size of dimension {name!r}", expected="at least 1", got=f"{size}")
+
+
+def _sums(inputs: list[ir.Value], sizes: Mapping[str, int]) -> dict[str, int]:
+    """`sizes` with those of dimensions that are named as a sum of known ones, such as `past + sequence`."""
+    found = dict(sizes)
+    for name in (name for value in inputs for name in _open_dims(value)):
+        parts = [int(part) if part.isdecimal() else sizes.get(part) for part in summands(name)]
+        if name not in sizes and None not in parts:
+            found[name] = sum(part for part in parts if part is not None)
+    return found
 
 
 def _assumed(inputs: list[ir.Value], given: Mapping[str, int]) -> dict[str, int]:
@@ -148,14 +160,9 @@ def _shapes(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, .
         if value.const_value is not None
     }
     try:
-        graph = infer_proto(model, sizes).graph
+        return shapes | sized_shapes(infer_proto(model, sizes))
     except InvalidModelError:  # broken models have no shapes; `check` says what is broken
         return shapes
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        found = dims_of(read_type(info.type)[1])
-        if found is not None and all(isinstance(dim, int) for dim in found):
-            shapes[info.name] = tuple(dim for dim in found if isinstance(dim, int))
-    return shapes
 
 
 def _constants(model: ir.Model) -> Iterator[ir.TensorProtocol]:

@@ -117,6 +117,9 @@ def _fill_small(proto: Any, tensor: ir.TensorProtocol) -> None:
 def _apply(graph: ir.Graph, proto: Any) -> None:
     """Copy what a GraphProto says of values to the values of the graph it was written from."""
     infos = {info.name: info.type for info in (*proto.value_info, *proto.output)}
+    for value, info in zip(graph.inputs, proto.input, strict=True):
+        if value.type is None:  # of a body, which need not say what it is given
+            value.type, value.shape = read_type(info.type)
     for node, written in zip(graph, proto.node, strict=True):
         for value in node.outputs:
             if value.name in infos:

@@ -146,6 +146,11 @@ def dims_of(shape: ir.Shape | None) -> Dims | None:
     return tuple(dim if isinstance(dim, int) else dim.value for dim in shape.dims)
 
 
+def summands(name: str) -> list[str]:
+    """The symbols and numbers in the name of a dim that exporters write as a sum: `past + sequence`."""
+    return [part.strip() for part in name.split(" + ")]
+
+
 def type_string(kind: ir.TypeProtocol | None) -> str:
     """The type as onnxruntime writes it, `tensor(float)` or `seq(map(int64,tensor(float)))`; "" unknown."""
     if kind is None:

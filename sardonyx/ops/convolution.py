@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dims import hint
 from sardonyx.compiler.kernels.depthwise import Depthwise, DepthwiseRows
 from sardonyx.compiler.kernels.gemm import ImplicitGemm, dot_tile, pack_dot
 from sardonyx.compiler.layout import uniform_stride
@@ -78,7 +79,7 @@ def conv(ctx: Lowering, node: ir.Node) -> None:
         _depthwise(ctx, node, x, w, shape, fusion, y)
     elif group == 1 and ctx.is_known(node.inputs[1]) and (plan := winograd_plan(ctx, node, x, y, shape)):
         winograd(ctx, node, x, fusion, y, plan)
-    elif as_planes and min(*shape.before, *shape.after) >= 0:
+    elif as_planes and all(pad >= 0 for pad in (*shape.before, *shape.after)):
         _over_planes(ctx, node, x, w, shape, fusion, y)
     else:
         _implicit_gemm(ctx, node, x, w, shape, fusion, y, group)
@@ -148,13 +149,13 @@ def implicit_gemm(
     fusion: Fusion,
     y: View,
     group: int,
-    pixels: np.ndarray | None = None,
+    pixels: View | None = None,
     *,
     dot: bool = False,
 ) -> None:
     """Convolve `x` with weights packed for a register tile of (rows, vectors), or for `ImplicitGemm.dot`.
 
-    `pixels` are those of `y` that the windows compute, as int64 indices over images and axes; all of them in order
+    `pixels` holds those of `y` that the windows compute, as int64 indices over images and axes; all of them in order
     when None.
     """
     depth, n = x.dims[1] // group, y.dims[1] // group
@@ -173,9 +174,10 @@ def implicit_gemm(
     else:
         run = _Run.of(x, shape, depth, channel)
         unrolled = (0, 0) if dot else run.unrolled(shape, depth, channel)
-        geometry = _geometry(ctx, x, shape, rows) | arguments(run=run.length, run_taps=run.count)
+        geometry = shape.arguments(x) | shape.tables(ctx, x, rows)
+        geometry |= arguments(run=run.length, run_taps=run.count)
     if pixels is not None:
-        geometry |= arguments(pixels=ctx.constant(pixels, "pixels of a phase"))
+        geometry |= arguments(pixels=pixels)
     border = spatial > 0 and shape.reaches_out
     ahead = fetched_ahead(ctx, packed) and unrolled == (0, 0)
     kernel = ImplicitGemm(
@@ -215,20 +217,8 @@ def implicit_gemm(
         | operands,
         domain=group * panels * blocks,
         label=fusion.label,
-        cost=block * rows * width * taps * depth / 16,
+        cost=hint(block) * rows * width * taps * depth / 16,
         consumes=consumed(epilogue),
-    )
-
-
-def _geometry(ctx: Lowering, x: View, shape: Windows, rows: int) -> dict[str, View | int]:
-    """The axes and the window tables, which layers of one shape share."""
-    key = ("windows", shape, x.dims[0], x.strides, rows)
-    tables = ctx.once(key, lambda: shape.tables(x, rows))
-    return shape.arguments(x) | arguments(
-        origins=ctx.constant(tables.origins, "origins of windows"),
-        corners=ctx.constant(tables.corners, "corners of windows"),
-        inside=ctx.constant(tables.inside, "tiles inside"),
-        corner_axis=tables.origins.size,
     )
 
 
@@ -288,7 +278,7 @@ def _depthwise(ctx: Lowering, node: ir.Node, x: View, w: View, shape: Windows, f
         shared,
         domain=x.dims[0] * shape.rows,
         label=fusion.label,
-        cost=shape.out[-1] * channels * taps / 4,
+        cost=hint(shape.out[-1]) * channels * taps / 4,
     )
 
 
@@ -297,8 +287,11 @@ def _row_tile(shape: Windows, pixels: int, vectors: int) -> tuple[int, int]:
     vector, where that leaves fewer pixels to be computed twice or the taps more registers.
     """
     out = shape.out[-1]
-    if vectors == 1 or out < pixels:
-        return min(pixels, out), vectors
-    wide = min(range(5, 9), key=lambda p: -(-out // p) * p)
-    costs = (-(-out // pixels) * pixels * (1.0 if shape.taps[-1] <= 3 else 1.2), -(-out // wide) * wide * 1.1)
+    if out < pixels:
+        return int(out), vectors
+    if vectors == 1:
+        return pixels, vectors
+    now = hint(out)
+    wide = min(range(5, 9), key=lambda p: -(-now // p) * p)
+    costs = (-(-now // pixels) * pixels * (1.0 if shape.taps[-1] <= 3 else 1.2), -(-now // wide) * wide * 1.1)
     return (pixels, vectors) if costs[0] <= costs[1] or out < wide else (wide, 1)

@@ -30,7 +30,8 @@ def _no_broadcast_attribute(node: ir.Node) -> str | None:
 
 _SIGNED = frozenset(d for d in NUMBERS if d.is_signed)
 _simple({"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}, NUMBERS)
-_simple({"Neg": "neg", "Abs": "abs", "Sign": "sign", "Relu": "relu"}, _SIGNED)
+_simple({"Neg": "neg", "Relu": "relu"}, _SIGNED)
+_simple({"Abs": "abs", "Sign": "sign"}, NUMBERS)
 _simple(
     {
         "Exp": "exp",
@@ -42,9 +43,24 @@ _simple(
         "Floor": "floor",
         "Ceil": "ceil",
         "Round": "round",
+        "Sin": "sin",
+        "Cos": "cos",
+        "Tan": "tan",
+        "Asin": "asin",
+        "Acos": "acos",
+        "Atan": "atan",
+        "Sinh": "sinh",
+        "Cosh": "cosh",
+        "Asinh": "asinh",
+        "Acosh": "acosh",
+        "Atanh": "atanh",
+        "Softplus": "softplus",
+        "Mish": "mish",
     },
     FLOATS,
 )
+_simple({"IsNaN": "is_nan"}, FLOATS, DType.BOOL)
+_simple({"BitwiseAnd": "and", "BitwiseOr": "or", "BitwiseXor": "xor", "BitwiseNot": "not"}, INTEGERS)
 _simple(
     {
         "Less": "less",
@@ -55,7 +71,7 @@ _simple(
     NUMBERS,
     DType.BOOL,
 )
-_simple({"Equal": "equal"}, NUMBERS, DType.BOOL)
+_simple({"Equal": "equal"}, ALL, DType.BOOL)
 _simple({"And": "and", "Or": "or", "Xor": "xor", "Not": "not"}, BOOL)
 
 
@@ -74,7 +90,7 @@ _fold("max")
 _fold("min")
 
 
-@elementwise("Mod", dtypes=INTEGERS)
+@elementwise("Mod", dtypes=NUMBERS)
 def mod(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     """What a division leaves, of the sign of the divisor as in Python or, with `fmod`, of the dividend as in C."""
     return e.op("remainder" if node.attributes.get_int("fmod", 0) else "modulo", *x)
@@ -89,9 +105,13 @@ def where(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
 @elementwise("Cast", dtypes=ALL)
 def cast(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     """To the type of the output."""
+    return e.cast(x[0], _output_type(node))
+
+
+def _output_type(node: ir.Node) -> DType:
     kind = DType.of(node.outputs[0].dtype.numpy()) if node.outputs[0].dtype is not None else None
     assert kind is not None
-    return e.cast(x[0], kind)
+    return kind
 
 
 @elementwise("Clip", dtypes=NUMBERS)
@@ -134,8 +154,7 @@ def prelu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
 @elementwise("Elu", dtypes=FLOATS)
 def elu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     """x where it is not negative, alpha * (e ** x - 1) elsewhere."""
-    dtype = e.dtype(x[0])
-    less_one = e.op("sub", e.op("exp", x[0]), e.const(1.0, dtype))
+    dtype, less_one = e.dtype(x[0]), e.op("expm1", x[0])
     return _where_negative(e, x[0], e.op("mul", e.const(node.attributes.get_float("alpha", 1.0), dtype), less_one))
 
 
@@ -145,7 +164,7 @@ def selu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     dtype = e.dtype(x[0])
     alpha = node.attributes.get_float("alpha", 1.67326319217681884765625)
     gamma = e.const(node.attributes.get_float("gamma", 1.05070102214813232421875), dtype)
-    less_one = e.op("sub", e.op("exp", x[0]), e.const(1.0, dtype))
+    less_one = e.op("expm1", x[0])
     return e.op("mul", gamma, _where_negative(e, x[0], e.op("mul", e.const(alpha, dtype), less_one)))
 
 
@@ -175,31 +194,103 @@ def softsign(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     return e.op("div", x[0], e.op("add", e.const(1.0, e.dtype(x[0])), e.op("abs", x[0])))
 
 
-@elementwise("Softplus", dtypes=FLOATS)
-def softplus(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
-    """log(1 + e ** x), as max(x, 0) + log(1 + e ** -|x|), which never overflows."""
-    tail = e.op("exp", e.op("neg", e.op("abs", x[0])))
-    return e.op("add", e.op("relu", x[0]), e.op("log", e.op("add", e.const(1.0, e.dtype(x[0])), tail)))
-
-
-@elementwise("Mish", dtypes=FLOATS)
-def mish(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
-    """x * tanh(softplus(x)) (arXiv:1908.08681)."""
-    return e.op("mul", x[0], e.op("tanh", softplus(e, node, x)))
-
-
 @elementwise("Gelu", dtypes=FLOATS)
 def gelu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     """x * Phi(x), exact or by its tanh approximation (arXiv:1606.08415)."""
+    return e.op("gelu_tanh" if node.attributes.get_string("approximate", "none") == "tanh" else "gelu", x[0])
+
+
+@elementwise("Celu", dtypes=FLOATS)
+def celu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """x where it is not negative, alpha * (e ** (x / alpha) - 1) elsewhere."""
+    alpha = e.const(node.attributes.get_float("alpha", 1.0), e.dtype(x[0]))
+    return _where_negative(e, x[0], e.op("mul", alpha, e.op("expm1", e.op("div", x[0], alpha))))
+
+
+@elementwise("Shrink", dtypes=NUMBERS)
+def shrink(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """x + bias below -lambd, x - bias above lambd, 0 between. In float64, of integers too."""
+    lambd, bias = node.attributes.get_float("lambd", 0.5), node.attributes.get_float("bias", 0.0)
+    kind = e.dtype(x[0])
+    wide = kind if kind.is_float else DType.F64
+    value = e.cast(x[0], wide)
+    below = e.op("less", value, e.const(-lambd, wide), dtype=DType.BOOL)
+    above = e.op("greater", value, e.const(lambd, wide), dtype=DType.BOOL)
+    inside = e.op("select", above, e.op("sub", value, e.const(bias, wide)), e.const(0.0, wide))
+    return e.cast(e.op("select", below, e.op("add", value, e.const(bias, wide)), inside), kind)
+
+
+@elementwise("ThresholdedRelu", dtypes=FLOATS)
+def thresholded_relu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """x above alpha, 0 elsewhere."""
     dtype = e.dtype(x[0])
-    half, one = e.const(0.5, dtype), e.const(1.0, dtype)
-    if node.attributes.get_string("approximate", "none") == "tanh":
-        cube = e.op("mul", e.op("mul", x[0], x[0]), x[0])
-        inner = e.op("add", x[0], e.op("mul", e.const(0.044715, dtype), cube))
-        bell = e.op("tanh", e.op("mul", e.const(0.7978845608028654, dtype), inner))
-    else:
-        bell = e.op("erf", e.op("mul", e.const(0.7071067811865476, dtype), x[0]))
-    return e.op("mul", e.op("mul", half, x[0]), e.op("add", one, bell))
+    alpha = e.const(node.attributes.get_float("alpha", 1.0), dtype)
+    return e.op("select", e.op("greater", x[0], alpha, dtype=DType.BOOL), x[0], e.const(0.0, dtype))
+
+
+@elementwise("SwiGLU", dtypes=FLOATS)
+def swiglu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """Swish of the first times the second."""
+    return e.op("mul", swish(e, node, x[:1]), x[1])
+
+
+@elementwise("Mean", dtypes=FLOATS)
+def mean(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """Of all inputs."""
+    result = x[0]
+    for other in x[1:]:
+        result = e.op("add", result, other)
+    return e.op("div", result, e.const(float(len(x)), e.dtype(result)))
+
+
+@elementwise("IsInf", dtypes=FLOATS)
+def is_inf(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """Whether it is an infinity of the signs asked for."""
+    wanted = [
+        sign * float("inf")
+        for name, sign in (("detect_positive", 1), ("detect_negative", -1))
+        if node.attributes.get_int(name, 1)
+    ]
+    result = e.const(False, DType.BOOL)
+    for value in wanted:
+        result = e.op("or", result, e.op("equal", x[0], e.const(value, e.dtype(x[0])), dtype=DType.BOOL))
+    return result
+
+
+@elementwise("BitShift", dtypes=INTEGERS)
+def bit_shift(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """By as many places as the second says."""
+    return e.op("shift_left" if node.attributes.get_string("direction") == "LEFT" else "shift_right", *x)
+
+
+@elementwise("Pow", dtypes=NUMBERS)
+def power(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """x ** y in the type of x. The common exponents take no logarithm."""
+    base, dtype, known = x[0], e.dtype(x[0]), e.constant(x[1])
+    if dtype.is_float and known in (1.0, 2.0, 3.0, -1.0, 0.5, -0.5):
+        return _small_power(e, base, float(known))
+    return e.op("power", base, x[1], dtype=dtype)
+
+
+def _small_power(e: ExprBuilder, x: int, exponent: float) -> int:
+    dtype = e.dtype(x)
+    if exponent in (1.0, 2.0, 3.0):
+        return x if exponent == 1.0 else e.op("mul", _small_power(e, x, exponent - 1.0), x)
+    if exponent < 0.0:
+        return e.op("div", e.const(1.0, dtype), _small_power(e, x, -exponent))
+    positive = e.op("add", x, e.const(0.0, dtype))  # the power of -0 is 0, of -infinity infinity
+    least = e.op("equal", x, e.const(float("-inf"), dtype), dtype=DType.BOOL)
+    return e.op("select", least, e.const(float("inf"), dtype), e.op("sqrt", positive))
+
+
+@elementwise("BitCast", dtypes=ALL)
+def bit_cast(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
+    """The same bits as another type of the same size; of booleans those of their bytes."""
+    source, kind = e.dtype(x[0]), _output_type(node)
+    value = e.cast(x[0], DType.U8) if source is DType.BOOL else x[0]
+    if kind is DType.BOOL:
+        return e.cast(value, kind)
+    return e.bits(value, kind)
 
 
 def _where_negative(e: ExprBuilder, x: int, negative: int) -> int:

@@ -31,7 +31,9 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
         [onnx.helper.make_value_info(name, anything) for name in names],
         [onnx.helper.make_value_info(name, anything) for name in proto.output if name],
     )
-    imports = getattr(node.graph, "opset_imports", None) or {"": onnx.defs.onnx_opset_version()}
+    imports = dict(getattr(node.graph, "opset_imports", None) or {"": onnx.defs.onnx_opset_version()})
+    if node.version is not None:
+        imports[node.domain] = node.version
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in imports.items()]
     model = onnx.helper.make_model(graph, opset_imports=opsets)
     try:

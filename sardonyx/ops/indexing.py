@@ -132,7 +132,7 @@ def gather_elements(ctx: Lowering, node: ir.Node) -> None:
     """For each index the element at its own place but for the axis."""
     x, indices = ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
     y = ctx.result(node.outputs[0], indices.dims, x.dtype)
-    _index_elements(ctx, node, x, indices, y, None)
+    index_elements(ctx, node, x, indices, y, None, node.attributes.get_int("axis", 0))
 
 
 @lowers("ScatterElements", "Scatter", dtypes=ALL, supports=_reduces_bits)
@@ -143,12 +143,14 @@ def scatter_elements(ctx: Lowering, node: ir.Node) -> None:
         raise ValueError(f"updates {list(updates.dims)} for indices {list(indices.dims)}")
     y = ctx.result(node.outputs[0], x.dims, x.dtype)
     ctx.copy(x, y, node.name or node.op_type)
-    _index_elements(ctx, node, y, indices, updates, _combine(node))
+    index_elements(ctx, node, y, indices, updates, _combine(node), node.attributes.get_int("axis", 0))
 
 
-def _index_elements(ctx: Lowering, node: ir.Node, x: View, indices: View, other: View, combine: str | None) -> None:
-    """Read x into `other`, or combine what is in `other` into x."""
-    axis, rank = axis_of(node.attributes.get_int("axis", 0), len(x.dims)), len(x.dims)
+def index_elements(
+    ctx: Lowering, node: ir.Node, x: View, indices: View, other: View, combine: str | None, along: int
+) -> None:
+    """Read x at indices along an axis into `other`, or combine what is in `other` into x."""
+    axis, rank = axis_of(along, len(x.dims)), len(x.dims)
     if len(indices.dims) != rank or any(
         i > d for a, (i, d) in enumerate(zip(indices.dims, x.dims, strict=True)) if a != axis
     ):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from sardonyx.compiler.dims import hint, is_open, surely
 
 Array = np.ndarray[Any, Any]
 
@@ -36,38 +38,75 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Scaling:
-    """One axis: input and output length, their ratio as given (`length * scale` need not be whole), region of interest
-    as parts of the axis. `exact`: the ratio is that of the lengths, not a float32 given.
+    """One axis: input and output length, their ratio as given (`length * scale` need not be whole; None: whatever it
+    is), region of interest as parts of the axis. `exact`: the ratio is that of the lengths, not a float32 given.
     """
 
     size: int
     out: int
-    scale: float
+    scale: float | None
     exact: bool = True
     start: float = 0.0
     end: float = 1.0
 
+    @property
+    def ratio(self) -> float:
+        """Of output length to input length."""
+        return self.out / self.size if self.scale is None else self.scale
+
 
 @dataclass(frozen=True, eq=False)
 class Taps:
-    """`indices` [taps, out] of an axis' input and their `weights`, float64, of the same dims; None: one tap of 1.
+    """What an axis of length `size` reads: `count` input coordinates for each of `out` output coordinates, with weights
+    if they are `weighed`; else there is one.
 
-    Output coordinates outside [`low`, `high`) take the extrapolation value; the tables are for those inside.
+    `tables` makes (indices, weights), [count, out] each, weights float64 or None, of the two lengths and of nothing
+    else. Output coordinates outside [`low`, `high`) take the extrapolation value; the tables are for those inside.
     """
 
-    indices: Array
-    weights: Array | None
+    size: int
+    out: int
+    count: int
+    weighed: bool
     low: int
     high: int
-
-    @property
-    def out(self) -> int:
-        """Output coordinates in the tables."""
-        return int(self.indices.shape[1])
+    tables: Callable[[int, int], tuple[Array, Array | None]]
 
 
 def taps_of(scheme: Scheme, axis: Scaling) -> Taps | None:
-    """The tables of an axis; None when every output coordinate is the input coordinate itself."""
+    """The taps of an axis; None when every output coordinate is the input coordinate itself."""
+    if is_open((axis.size, axis.out)):
+        return _open_taps(scheme, axis)
+    low, high, indices, weights = _taps(scheme, axis)
+    if weights is not None and (np.sort(weights, axis=0)[-1] == 1).all() and np.count_nonzero(weights) == high - low:
+        indices = np.take_along_axis(indices, np.argmax(weights, axis=0)[None], 0)
+        weights = None
+    if weights is None and axis.size == axis.out == high - low and (indices[0] == np.arange(axis.size)).all():
+        return None
+    if weights is not None:
+        used = np.flatnonzero(weights.any(axis=1))
+        indices, weights = indices[used], weights[used]
+    return Taps(axis.size, high - low, len(indices), weights is not None, low, high, lambda *_: (indices, weights))
+
+
+def _open_taps(scheme: Scheme, axis: Scaling) -> Taps | None:
+    """The same for lengths of which only the names are known: all taps there may be."""
+    cropped = scheme.coordinates == "tf_crop_and_resize"
+    if cropped or (scheme.antialias and axis.scale is None):
+        return taps_of(scheme, replace(axis, size=int(axis.size), out=int(axis.out)))
+    if axis.scale in (None, 1.0) and surely(axis.size, "==", axis.out):
+        return None
+    one = _taps(scheme, replace(axis, size=hint(axis.size), out=hint(axis.out)))
+    indices, weights = one[2:]
+
+    def tables(size: int, out: int) -> tuple[Array, Array | None]:
+        return _taps(scheme, replace(axis, size=size, out=out))[2:]
+
+    return Taps(axis.size, axis.out, len(indices), weights is not None, 0, axis.out, tables)
+
+
+def _taps(scheme: Scheme, axis: Scaling) -> tuple[int, int, Array, Array | None]:
+    """The output coordinates inside, the first and the one after the last, with their indices and weights."""
     # A scale of float32 is itself rounded: 7 / 1.4 is the whole number it was meant to be in float32 only, which is
     # what onnxruntime computes in, and which pixel is nearest depends on it.
     rounded = scheme.mode == "nearest" and not axis.exact
@@ -82,20 +121,13 @@ def taps_of(scheme: Scheme, axis: Scaling) -> Taps | None:
         indices, weights = _nearest(scheme.nearest, x)[None], None
     else:
         indices, weights = _weighed(scheme, axis, x.astype(np.float64))
-    indices = np.clip(indices, 0, axis.size - 1)
-    identity = np.arange(axis.size)
-    if weights is not None and (np.sort(weights, axis=0)[-1] == 1).all() and np.count_nonzero(weights) == high - low:
-        indices = np.take_along_axis(indices, np.argmax(weights, axis=0)[None], 0)
-        weights = None
-    if weights is None and axis.size == axis.out == high - low and (indices[0] == identity).all():
-        return None
-    return Taps(indices, weights, low, high)
+    return low, high, np.clip(indices, 0, axis.size - 1), weights
 
 
 def _original(mode: str, axis: Scaling, kind: type[np.floating[Any]]) -> Array:
     """The place on the input axis that each output coordinate stands for."""
-    x, half, scale = np.arange(axis.out).astype(kind), kind(0.5), kind(axis.scale)
-    length = axis.size * axis.scale
+    x, half, scale = np.arange(axis.out).astype(kind), kind(0.5), kind(axis.ratio)
+    length = axis.size * axis.ratio
     if mode == "asymmetric":
         place = x / scale
     elif mode == "tf_half_pixel_for_nn":
@@ -126,7 +158,7 @@ def _nearest(mode: str, x: Array) -> Array:
 def _weighed(scheme: Scheme, axis: Scaling, x: Array) -> tuple[Array, Array]:
     """The taps of each place: a kernel's support around it, stretched by 1 / scale when that is antialiasing."""
     reach, kernel = (1, _linear) if scheme.mode == "linear" else (2, _cubic(scheme.cubic_a))
-    stretch = min(axis.scale, 1.0) if scheme.antialias else 1.0
+    stretch = min(axis.ratio, 1.0) if scheme.antialias else 1.0
     first = int(np.floor(-reach / stretch)) + 1
     count = 2 - 2 * first
     base = np.floor(x).astype(np.int64)
@@ -138,8 +170,7 @@ def _weighed(scheme: Scheme, axis: Scaling, x: Array) -> tuple[Array, Array]:
         weights[(indices < 0) | (indices >= axis.size)] = 0
         total = weights.sum(axis=0)
         weights /= np.where(total == 0, 1, total)
-    used = np.flatnonzero(weights.any(axis=1))
-    return indices[used], weights[used]
+    return indices, weights
 
 
 def _linear(t: Array) -> Array:

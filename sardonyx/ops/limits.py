@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from sardonyx import config
+from sardonyx.compiler.dims import hint
 from sardonyx.errors import ExecutionError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def check_result(node: ir.Node, dims: Sequence[int], dtype: DType) -> None:
     """Raise ExecutionError when the node's result alone is more than a run may need (`SARDONYX_MEMORY`)."""
-    need, limit = prod(dims) * dtype.size, config.MEMORY.get()
+    need, limit = hint(prod(dims)) * dtype.size, config.MEMORY.get()  # other dims are checked when they are bound
     if need > limit:
         raise ExecutionError(
             "the result needs too much memory",

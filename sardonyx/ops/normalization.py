@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dims import hint, least, most
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import ExprBuilder
 from sardonyx.compiler.kernels.normalize import Moments, NormalizeRows, ResponseNorm, Spread, Statistics
@@ -45,9 +46,14 @@ class _Recipe:
     outer: float = 0.0
     averaged: bool = True
 
-    def numbers(self, count: int) -> np.ndarray:
+    def numbers(self, ctx: Lowering, count: int) -> View:
         """What the kernels ask for under that name, for groups of `count` elements."""
-        return np.array([1.0 / count if self.averaged else 1.0, self.inner, self.outer])
+
+        def make(count: int) -> tuple[np.ndarray]:
+            return (np.array([1.0 / count if self.averaged else 1.0, self.inner, self.outer]),)
+
+        (found,) = ctx.computed(make, (count,), ((DType.F64, (3,)),), "shares")
+        return found
 
 
 def _one_type(node: ir.Node) -> str | None:
@@ -116,7 +122,7 @@ def _normalize(ctx: Lowering, node: ir.Node, x: View, over: list[int], recipe: _
 
 def _many(ctx: Lowering, rows: int, length: int) -> bool:
     """Whether the threads can share the rows out without cutting them."""
-    return rows >= 2 * ctx.threads or length < _LONG_ROW
+    return hint(rows) >= 2 * ctx.threads or hint(length) < _LONG_ROW
 
 
 def _empty(ctx: Lowering, node: ir.Node, x: View, kept: Sequence[int]) -> None:
@@ -147,7 +153,7 @@ def _by_rows(
     stats, wanted = _wanted_stats(ctx, node, shape)
     ctx.step(
         NormalizeRows(recipe.spread, stats, x.dtype, epilogue),
-        arguments(x=x, y=y, numbers=ctx.constant(recipe.numbers(length)), length=length, x_row=x_row, y_row=y_row)
+        arguments(x=x, y=y, numbers=recipe.numbers(ctx, length), length=length, x_row=x_row, y_row=y_row)
         | operands
         | wanted,
         domain=x.size // length,
@@ -241,7 +247,7 @@ def _statistics(
     fewest = _FEWEST_ELEMENTS if along else _FEWEST_PIXELS
     fair = -(-rows * parts.length // (8 * ctx.threads))
     # A part is read twice: from the first-level cache the second time.
-    block = max(fewest, min(ctx.target.l1_bytes // (parts.columns * x.dtype.size), fair))
+    block = most(fewest, least(ctx.target.l1_bytes // (parts.columns * x.dtype.size), fair))
     blocks = -(-parts.length // block)
     label, centred = f"{node.name or node.op_type} statistics", recipe.spread == "variance"
     names = ("total", "mean") if centred else ("total",)
@@ -252,7 +258,7 @@ def _statistics(
         arguments(x=x, channels=parts.columns, x_outer=parts.x_outer, x_step=parts.step) | sizes | moments,
         domain=rows * blocks,
         label=label,
-        cost=min(block, parts.length) * parts.columns,
+        cost=least(block, parts.length) * parts.columns,
         writes=names,
     )
     count = parts.outer * parts.groups
@@ -261,7 +267,7 @@ def _statistics(
     line = blocks * parts.columns
     ctx.step(
         Statistics(recipe.spread, x.dtype),
-        arguments(numbers=ctx.constant(recipe.numbers(parts.length * columns)), scale=scale.view, bias=bias.view)
+        arguments(numbers=recipe.numbers(ctx, parts.length * columns), scale=scale.view, bias=bias.view)
         | arguments(columns=columns, groups=parts.groups, channels=channels)
         | arguments(part_outer=line * parts.groups if along else line, part_group=line if along else columns)
         | arguments(part_block=parts.columns)
@@ -279,7 +285,7 @@ def _statistics(
 
 def _vectors(columns: int, lanes: int) -> int:
     """Vectors of columns to walk at once: the more, the longer the runs of memory that are read."""
-    return next(vectors for vectors in (4, 2, 1) if vectors == 1 or columns >= vectors * lanes)
+    return next(vectors for vectors in (4, 2, 1) if vectors == 1 or hint(columns) >= vectors * lanes)
 
 
 def _apply(
@@ -300,7 +306,7 @@ def _apply(
 @lowers("InstanceNormalization", dtypes=FLOATS, supports=_one_type)
 def instance_normalization(ctx: Lowering, node: ir.Node) -> None:
     """Each channel of each image by itself; scale and bias are [C]."""
-    _image(ctx, node, max(1, ctx.dims(node.inputs[0])[1]))
+    _image(ctx, node, most(1, ctx.dims(node.inputs[0])[1]))
 
 
 @lowers("GroupNormalization", dtypes=FLOATS, supports=_one_type)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dims import least, most
 from sardonyx.compiler.layout import dense_like
 from sardonyx.compiler.lower import anywhere
 from sardonyx.compiler.program import View
@@ -25,7 +26,7 @@ _MODES = ("constant", "reflect", "edge", "wrap")
 def pad(ctx: Lowering, node: ir.Node) -> None:
     """By a constant or by what is there already, on any axes; negative pads cut first.
 
-    The result lies in memory as the input does. An axis is extended over what the axes before it have become, so a
+    The result lies in memory as the input does. An axis is extended over what the axes behind it have become, so a
     corner is made like an edge.
     """
     x, mode = ctx.view(node.inputs[0]), node.attributes.get_string("mode", "constant")
@@ -33,8 +34,8 @@ def pad(ctx: Lowering, node: ir.Node) -> None:
         raise InvalidModelError("no such mode", where=node.name, expected=", ".join(_MODES), got=repr(mode))
     before, after = _pads(ctx, node, len(x.dims))
     dims = tuple(b + d + a for b, d, a in zip(before, x.dims, after, strict=True))
-    inner = tuple(max(0, d + min(b, 0) + min(a, 0)) for b, d, a in zip(before, x.dims, after, strict=True))
-    if min(dims, default=0) < 0:
+    inner = tuple(most(0, d + least(b, 0) + least(a, 0)) for b, d, a in zip(before, x.dims, after, strict=True))
+    if any(size < 0 for size in dims):
         raise ValueError(f"pads {before} and {after} leave {list(dims)}")
     if mode != "constant" and any(size == 0 < total for size, total in zip(inner, dims, strict=True)):
         raise ValueError(f"nothing to {mode} in {list(inner)}")
@@ -42,17 +43,18 @@ def pad(ctx: Lowering, node: ir.Node) -> None:
     if y.size == 0:
         return
     label, fill = node.name or "Pad", _fill(ctx, node, x)
-    at = tuple(max(0, b) for b in before)
+    at = tuple(most(0, b) for b in before)
     if 0 in inner:
         ctx.copy(fill, y, label)
         return
-    cut = sum(max(0, -b) * s for b, s in zip(before, x.strides, strict=True))
+    cut = sum(most(0, -b) * s for b, s in zip(before, x.strides, strict=True))
     ctx.copy(replace(x, dims=inner, offset=x.offset + cut), _part(y, at, inner), label)
     if mode == "constant":
         _frame(ctx, fill, y, at, inner, label)
         return
-    for axis in range(len(dims)):
-        whole = _part(y, (*(0,) * axis, *at[axis:]), (*dims[:axis], *inner[axis:]))
+    for axis in reversed(range(len(dims))):  # so that mirrored rows, which go element by element, are as few as can be
+        done = len(dims) - axis - 1
+        whole = _part(y, (*at[: axis + 1], *(0,) * done), (*inner[: axis + 1], *dims[axis + 1 :]))
         _extend(ctx, whole, axis, at[axis], dims[axis], mode, label)
 
 
@@ -76,11 +78,11 @@ def _frame(ctx: Lowering, fill: View, y: View, at: tuple[int, ...], inner: tuple
 
 def _pads(ctx: Lowering, node: ir.Node, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The pads before and after each axis."""
-    inputs = [ctx.known(value) for value in node.inputs[1:4:2]]
-    given = [int(p) for p in inputs[0].reshape(-1)] if inputs and inputs[0] is not None else ints(node, "pads") or ()
+    inputs = [ctx.known_ints(value) for value in node.inputs[1:4:2]]
+    given = inputs[0] if inputs and inputs[0] is not None else ints(node, "pads") or ()
     axes: list[int] = list(range(rank))
     if len(inputs) > 1 and inputs[1] is not None:
-        axes = [axis_of(int(a), rank) for a in inputs[1].reshape(-1)]
+        axes = [axis_of(a, rank) for a in inputs[1]]
     if len(given) != 2 * len(axes) or len(set(axes)) != len(axes):
         raise InvalidModelError(
             "the pads do not fit the input", where=node.name, expected=f"{2 * len(axes)} of them", got=str(list(given))
@@ -128,21 +130,26 @@ def _extend(ctx: Lowering, view: View, axis: int, before: int, total: int, mode:
     period = size if mode == "wrap" else 2 * (size - 1)
     while high < last:
         if high - low < period:  # the mirror image of what is there, but for the last element
-            count = min(period - size, last - high)
+            count = _smaller(last - high, period - size)
             source = _along(view, axis, high - 2, count, -1)
         else:
             reach = (high - low) // period * period
-            count = min(reach, last - high)
+            count = _smaller(last - high, reach)
             source = _along(view, axis, high - reach, count)
         ctx.copy(source, _along(view, axis, high, count), label)
         high += count
     while low > -before:
         if high - low < period:
-            count = min(period - size, low + before)
+            count = _smaller(low + before, period - size)
             source = _along(view, axis, low + count, count, -1)
         else:
             reach = (high - low) // period * period
-            count = min(reach, low + before)
+            count = _smaller(low + before, reach)
             source = _along(view, axis, low + reach - count, count)
         ctx.copy(source, _along(view, axis, low - count, count), label)
         low -= count
+
+
+def _smaller(a: int, b: int) -> int:
+    """The smaller of two, one of which it is from here on if dims are open: what follows depends on which."""
+    return a if a <= b else b

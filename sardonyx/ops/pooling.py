@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dims import hint
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr, ExprBuilder, identity
 from sardonyx.compiler.kernels.pool import Combine, MaxPoolIndices, Pool
@@ -74,7 +75,7 @@ def pool(ctx: Lowering, node: ir.Node) -> None:
         arguments(x=x, y=y, y_row=result_stride(y)) | counted | shape.sweep(x) | operands,
         domain=x.dims[0] * shape.rows,
         label=fusion.label,
-        cost=shape.out[-1] * x.dims[1] * prod(taps) / 2,
+        cost=hint(shape.out[-1] * x.dims[1] * prod(taps)) / 2,
     )
 
 
@@ -106,20 +107,24 @@ def _with_indices(ctx: Lowering, node: ir.Node, x: View, shape: Windows, fusion:
     if prod(shape.taps) > _MOST_TAPS:
         raise ValueError(f"a window of {prod(shape.taps):,} taps")
     columns_first = bool(node.attributes.get_int("storage_order", 0))
-    walks = [prod(x.dims[2 : 2 + a] if columns_first else x.dims[3 + a :]) for a in range(spatial)]
-    steps = [d * w for d, w in zip(shape.dilation, walks, strict=True)]
-    offsets = np.tensordot(np.array(steps, np.int64), np.indices(shape.taps, np.int64), 1).reshape(-1)
+    walks = tuple(prod(x.dims[2 : 2 + a] if columns_first else x.dims[3 + a :]) for a in range(spatial))
+    steps = tuple(d * w for d, w in zip(shape.dilation, walks, strict=True))
+
+    def make(*steps: int) -> tuple[np.ndarray]:
+        return (np.tensordot(np.array(steps, np.int64), np.indices(shape.taps, np.int64), 1).reshape(-1),)
+
+    (offsets,) = ctx.computed(make, steps, ((DType.I64, (prod(shape.taps),)),), "offsets of taps")
     epilogue, operands = epilogue_of(fusion)
     plane = prod(x.dims[2:])
     ctx.step(
         MaxPoolIndices(spatial, x.dtype, epilogue),
         arguments(x=x, y=y, y_row=result_stride(y), indices=indices, indices_row=x.dims[1])
-        | arguments(offsets=ctx.constant(offsets), pixels=shape.pixels, image=x.dims[1] * plane, plane=plane)
+        | arguments(offsets=offsets, pixels=shape.pixels, image=x.dims[1] * plane, plane=plane)
         | {f"walk{axis}": walk for axis, walk in enumerate(walks)}
         | shape.sweep(x)
         | operands,
         domain=x.dims[0] * shape.rows,
         label=fusion.label,
-        cost=shape.out[-1] * x.dims[1] * prod(shape.taps),
+        cost=hint(shape.out[-1]) * x.dims[1] * prod(shape.taps),
         writes=("y", "indices"),
     )

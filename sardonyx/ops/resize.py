@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sardonyx.compiler.dims import hint, is_open, least, most
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import identity
 from sardonyx.compiler.fuse import Fusion, Placement
@@ -38,6 +39,8 @@ _GATHER = 4
 """Contiguous elements that cost what a gathered one does (measured)."""
 _MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}
 _TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
+_EXACT = 1 << 24
+"""Whole numbers below this are the same in float32."""
 
 
 # ---- passes ----------------------------------------------------------------------------------------------------------
@@ -108,15 +111,24 @@ class _Walk:
     taps: Taps | None = None
 
     @property
-    def offsets(self) -> Array:
-        """[taps, size]: where in the input an element reads, int64."""
-        indices = np.arange(self.size)[None] if self.taps is None else self.taps.indices
-        return np.ascontiguousarray(indices * self.x, np.int64)
+    def count(self) -> int:
+        """Taps."""
+        return 1 if self.taps is None else self.taps.count
 
     @property
-    def weights(self) -> Array | None:
-        """[taps, size], float64; None: one tap of weight 1."""
-        return None if self.taps is None else self.taps.weights
+    def weighed(self) -> bool:
+        """Whether the taps have weights; else there is one."""
+        return self.taps is not None and self.taps.weighed
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """What its tables depend on: its size, the input's stride and the input's size."""
+        return self.size, self.x, 0 if self.taps is None else self.taps.size
+
+    def tables(self, size: int, x: int, length: int) -> tuple[Array, Array | None]:
+        """[taps, size] each: where in the input an element reads, int64, and with what weights, float64."""
+        indices, weights = (np.arange(size)[None], None) if self.taps is None else self.taps.tables(length, size)
+        return np.ascontiguousarray(indices * x, np.int64), weights
 
 
 def _walks(x: View, y: View, axes: Sequence[int], tables: Mapping[int, Taps]) -> list[_Walk]:
@@ -134,32 +146,41 @@ def _walks(x: View, y: View, axes: Sequence[int], tables: Mapping[int, Taps]) ->
     return found[1:] if len(found) > 1 and found[0].size == 1 else found
 
 
-def _gathered(walks: Sequence[_Walk]) -> tuple[Array, Array | None]:
+def _gathered(tables: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array]:
     """Offsets and weights of several axes as one, row by row, filled up so that whole vectors of them can be read."""
     offsets, weights = np.zeros((1, 1), np.int64), np.ones((1, 1))
-    for walk in walks:
-        own = np.ones((1, walk.size)) if walk.weights is None else walk.weights
+    for at, factors in tables:
+        own = np.ones((1, at.shape[1])) if factors is None else factors
         weights = (weights[:, :, None] * own[:, None, :]).reshape(max(len(weights), len(own)), -1)
-        offsets = (offsets[:, :, None] + walk.offsets[:, None, :]).reshape(len(weights), -1)
+        offsets = (offsets[:, :, None] + at[:, None, :]).reshape(len(weights), -1)
     if np.abs(offsets).max(initial=0) >= 1 << 31:
         raise ValueError(f"a row of the input spans {int(np.abs(offsets).max()):,} elements")
     more = ((0, 0), (0, -offsets.shape[1] % PITCH))
-    weighed = any(walk.weights is not None for walk in walks)
-    return np.pad(offsets, more, mode="edge").astype(np.int32), np.pad(weights, more) if weighed else None
+    return np.pad(offsets, more, mode="edge").astype(np.int32), np.pad(weights, more)
 
 
 def _axis_arguments(
-    ctx: Lowering, axis: int, offsets: Array, weights: Array | None, size: int, dtype: DType
+    ctx: Lowering, axis: int, walks: Sequence[_Walk], dtype: DType, *, gathered: bool
 ) -> tuple[int, dict[str, View | int]]:
-    """What the kernel calls the taps of an axis, and its arguments but for y's stride."""
-    values: dict[str, View | int] = {f"at{axis}": ctx.constant(offsets), f"size{axis}": size}
-    if weights is None:
+    """What the kernel calls the taps of an axis, and its arguments but for y's stride: an axis walked row by row, or
+    all those that are `gathered`.
+    """
+    size, count = prod(walk.size for walk in walks), max(walk.count for walk in walks)
+    weighed, pitch = any(walk.weighed for walk in walks), -(-size // PITCH) * PITCH if gathered else size
+
+    def make(*numbers: int) -> tuple[Array, ...]:
+        tables = [walk.tables(*numbers[3 * i : 3 * i + 3]) for i, walk in enumerate(walks)]
+        offsets, weights = _gathered(tables) if gathered else tables[0]
+        return (offsets, np.ascontiguousarray(weights, dtype.numpy)) if weighed else (offsets,)
+
+    results = ((DType.I32 if gathered else DType.I64, (count, pitch)), (dtype, (count, pitch)))
+    numbers = [number for walk in walks for number in walk.numbers]
+    offsets, *weights = ctx.computed(make, numbers, results if weighed else results[:1], "taps")
+    values: dict[str, View | int] = {f"at{axis}": offsets, f"size{axis}": size}
+    if not weights:
         return 1, values
-    made = ctx.constant(np.ascontiguousarray(weights, dtype.numpy))
-    values |= {f"weight{axis}": made, f"pitch{axis}": weights.shape[1]}
-    if len(weights) in (2, 4):
-        return len(weights), values
-    return 0, values | {"count": len(weights)}
+    values |= {f"weight{axis}": weights[0], f"pitch{axis}": pitch}
+    return (count, values) if count in (2, 4) else (0, values | {"count": count})
 
 
 def resample(ctx: Lowering, x: View, y: View, run: Pass, fusion: Fusion) -> None:
@@ -170,19 +191,19 @@ def resample(ctx: Lowering, x: View, y: View, run: Pass, fusion: Fusion) -> None
     values: dict[str, View | int] = {}
     taps = []
     for axis, walk in enumerate(walks):
-        count, made = _axis_arguments(ctx, axis, walk.offsets, walk.weights, walk.size, x.dtype)
+        count, made = _axis_arguments(ctx, axis, [walk], x.dtype, gathered=False)
         taps.append(count)
         values |= made | {f"y{axis}": walk.y}
     columns = prod(y.dims[axis] for axis in run.inner)
     if run.along:
-        offsets, weights = _gathered([_Walk(y.dims[a], x.strides[a], 0, run.tables.get(a)) for a in run.inner])
-        count, made = _axis_arguments(ctx, len(walks), offsets, weights, columns, x.dtype)
+        inner = [_Walk(y.dims[a], x.strides[a], 0, run.tables.get(a)) for a in run.inner]
+        count, made = _axis_arguments(ctx, len(walks), inner, x.dtype, gathered=True)
         taps.append(count)
         values |= made
     else:
         values |= {"columns": columns}
     last = columns if run.along else walks[-1].size
-    block = min(last, _BLOCK if run.along else max(1, _BLOCK // columns))
+    block = least(last, _BLOCK if run.along else most(1, _BLOCK // columns))
     blocks = -(-last // block)
     outer = walks if run.along else walks[:-1]
     epilogue, operands = epilogue_of(fusion)
@@ -191,7 +212,7 @@ def resample(ctx: Lowering, x: View, y: View, run: Pass, fusion: Fusion) -> None
         arguments(x=x, y=y, blocks=blocks, block=block) | values | operands,
         domain=prod(walk.size for walk in outer) * blocks,
         label=fusion.label,
-        cost=block * (1 if run.along else columns) * prod(len(t.indices) for t in run.tables.values()),
+        cost=block * (1 if run.along else columns) * prod(t.count for t in run.tables.values()),
     )
 
 
@@ -274,7 +295,7 @@ def _passes(x: View, tables: dict[int, Taps], lanes: int) -> list[dict[int, Taps
     reads the least.
     """
     dims = _partly(x.dims, tables)
-    counts = [len(taps.indices) for taps in tables.values() if taps.weights is not None]
+    counts = [taps.count for taps in tables.values() if taps.weighed]
     if not counts:
         return [tables]
     if max(counts) <= _TAPS["linear"] and len(counts) <= _FUSED and not Pass.of(x, dims, tables, lanes).along:
@@ -295,7 +316,7 @@ def _cost(x: View, order: Sequence[int], tables: Mapping[int, Taps], lanes: int)
         chosen = {axis: tables[axis]}
         dims = _partly(x.dims, chosen)
         each = _GATHER if Pass.of(x, dims, chosen, lanes).along else 1
-        total += prod(dims) * (1 + each * len(tables[axis].indices))
+        total += hint(prod(dims)) * (1 + each * tables[axis].count)
         x = View(x.buffer, x.dtype, dims, dense_like(dims, x.strides))
     return total
 
@@ -333,13 +354,12 @@ def _scalings(ctx: Lowering, node: ir.Node, dims: tuple[int, ...]) -> dict[int, 
         )
     lengths, exact = [dims[axis] for axis in axes], bool(sizes)
     if sizes:
-        scales, sizes = _stretched(node, lengths, sizes)
+        factors, sizes = _stretched(node, lengths, sizes)
     elif all(isfinite(scale) and scale > 0 for scale in scales):
-        # As shape inference does, in float32: 10 times 1.4 is 14.
-        sizes = [int(np.floor(np.float32(n) * np.float32(scale))) for n, scale in zip(lengths, scales, strict=True)]
+        factors, sizes = scales, [_scaled(n, scale) for n, scale in zip(lengths, scales, strict=True)]
     else:
         raise ValueError(f"scales {scales}")
-    if min(sizes, default=0) < 0:
+    if any(size < 0 for size in sizes):
         raise ValueError(f"sizes {sizes}")
     if node.attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         if len(roi) != 2 * len(axes) or not all(map(isfinite, roi)):
@@ -347,19 +367,27 @@ def _scalings(ctx: Lowering, node: ir.Node, dims: tuple[int, ...]) -> dict[int, 
         regions = list(zip(roi[: len(axes)], roi[len(axes) :], strict=True))
     else:
         regions = [(0.0, 1.0)] * len(axes)
-    rows = zip(axes, lengths, sizes, scales, regions, strict=True)
-    return {axis: Scaling(n, int(out), float(scale), exact, *region) for axis, n, out, scale, region in rows}
+    rows = zip(axes, lengths, sizes, factors, regions, strict=True)
+    return {axis: Scaling(n, out, scale, exact, *region) for axis, n, out, scale, region in rows}
 
 
-def _stretched(node: ir.Node, lengths: list[int], sizes: list[int]) -> tuple[list[float], list[int]]:
+def _scaled(length: int, scale: float) -> int:
+    """As shape inference does, in float32: 10 times 1.4 is 14."""
+    times, over = float(np.float32(scale)).as_integer_ratio()
+    if is_open((length,)) and (times == over or length * times < _EXACT):
+        return length * times // over
+    return int(np.floor(np.float32(int(length)) * np.float32(scale)))
+
+
+def _stretched(node: ir.Node, lengths: list[int], sizes: list[int]) -> tuple[Sequence[float | None], list[int]]:
     """(factors, lengths) for the lengths asked for, by `keep_aspect_ratio_policy`."""
     if 0 in lengths:
         if any(sizes):
             raise ValueError(f"from sizes {lengths} to {sizes}")
         return [1.0] * len(sizes), sizes
-    scales = [size / n for size, n in zip(sizes, lengths, strict=True)]
     policy = node.attributes.get_string("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
-        return scales, sizes
+        return [None] * len(sizes), sizes
+    scales = [size / n for size, n in zip(sizes, lengths, strict=True)]
     scale = min(scales) if policy == "not_larger" else max(scales)
     return [scale] * len(scales), [int(scale * n + 0.5) for n in lengths]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from math import log, prod
+from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dims import hint
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.count import CountNonZero, ListChosen, NonZero, Suppress
 from sardonyx.compiler.kernels.select import ArgReduce, SortRows, TopK
@@ -93,20 +94,26 @@ def arg_reduce(ctx: Lowering, node: ir.Node) -> None:
     y = ctx.result(node.outputs[0], dims, DType.I64)
     if y.size == 0:
         return
+    last = bool(node.attributes.get_int("select_last_index", 0))
+    place_extremes(ctx, x, y, axis, node.name or node.op_type, largest=node.op_type == "ArgMax", last=last)
+
+
+def place_extremes(ctx: Lowering, x: View, y: View, axis: int, label: str, *, largest: bool, last: bool) -> None:
+    """Write to y, which is row-major, the place of the extreme of each row of x along an axis."""
+    kept, length = [a for a in range(len(x.dims)) if a != axis], x.dims[axis]
     walk = walk_over(x, kept, [axis])
     if walk is None:
         x = ctx.copied(x, dense_in_order(x.dims, (*kept, axis)))
         walk = Walk(True, length, 1)
     columns = 1 if walk.along else x.dims[kept[-1]]
     blocks = -(-columns // ctx.target.lanes(DType.F32))
-    last = bool(node.attributes.get_int("select_last_index", 0))
     ctx.step(
-        ArgReduce(node.op_type == "ArgMax", last, walk.along, x.dtype),
+        ArgReduce(largest, last, walk.along, x.dtype),
         arguments(x=x, y=y, length=length, columns=columns, column_blocks=blocks)
         | arguments(x_outer=walk.outer, x_step=walk.step, y_outer=columns),
-        domain=prod(dims) // columns * blocks,
-        label=node.name or node.op_type,
-        cost=length * columns / blocks,
+        domain=y.size // columns * blocks,
+        label=label,
+        cost=hint(length * columns) / hint(blocks),
     )
 
 

@@ -28,7 +28,8 @@ class Operator:
 
     `dtypes` are the types its first input may have; `known` the inputs that must be known when the program is
     lowered (constants, or computed from dims); `supports` gives the reason why a node's form is not native; `joins` is
-    the axis along which it joins all its inputs; `counts` says that only a run tells how many results there are.
+    the axis along which it joins all its inputs; `counts` says that only a run tells how many results there are;
+    `folds` that onnx.reference computes it, in all its forms, when all inputs are known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Operator:
     supports: Support | None = None
     joins: Callable[[ir.Node], int] | None = None
     counts: bool = False
+    folds: bool = True
 
 
 OPERATORS: dict[tuple[str, str], Operator] = {}
@@ -54,12 +56,13 @@ def lowers(
     domain: str = "",
     joins: Callable[[ir.Node], int] | None = None,
     counts: bool = False,
+    folds: bool = True,
 ) -> Callable[[Rule], Rule]:
     """Register a lowering rule for operators."""
 
     def register(rule: Rule) -> Rule:
         _add(
-            Operator(name, domain, dtypes, rule, known=known, supports=supports, joins=joins, counts=counts)
+            Operator(name, domain, dtypes, rule, None, known, supports, joins=joins, counts=counts, folds=folds)
             for name in names
         )
         return rule

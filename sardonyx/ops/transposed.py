@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product as combinations
 from math import gcd, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sardonyx.compiler.dims import hint, least, most
+from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import identity
 from sardonyx.compiler.fuse import Fusion
 from sardonyx.compiler.kernels.gemm import pack_panels, tile_for
@@ -24,6 +26,8 @@ from sardonyx.ops.table import FLOATS, ints, lowers
 from sardonyx.ops.windows import Windows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx_ir as ir
 
     from sardonyx.compiler.lower import Lowering
@@ -66,6 +70,11 @@ class Axis:
         return self.stride // gcd(self.stride, self.dilation)
 
     @property
+    def residues(self) -> int:
+        """How many residues output coordinates leave modulo the stride."""
+        return self.stride if self.out >= self.stride else int(self.out)
+
+    @property
     def hop(self) -> int:
         """Between the inputs that those two see."""
         return self.dilation // gcd(self.stride, self.dilation)
@@ -76,12 +85,12 @@ class Axis:
         first = next((t for t in range(self.period) if (start - t * self.dilation) % self.stride == 0), self.taps)
         taps = tuple(range(first, self.taps, self.period))
         before = (len(taps) - 1) * self.hop - (start - first * self.dilation) // self.stride if taps else 0
-        return Phase(residue, len(range(residue, self.out, self.stride)), taps[::-1], self.hop, before)
+        return Phase(residue, most(0, -((residue - self.out) // self.stride)), taps[::-1], self.hop, before)
 
     def reach(self) -> tuple[Array, Array, Array]:
         """For each output coordinate how many taps reach it, the first of them, and the input that one sees."""
         count, tap, source = (np.zeros(self.out, np.int64) for _ in range(3))
-        for residue in range(min(self.stride, self.out)):
+        for residue in range(self.residues):
             phase = self.phase(residue)
             if not phase.taps:
                 continue
@@ -126,7 +135,7 @@ def conv_transpose(ctx: Lowering, node: ir.Node) -> None:
     y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims), accepts=place)
     if y.size == 0:
         return
-    phases = prod(min(axis.stride, axis.out) for axis in axes)
+    phases = prod(axis.residues for axis in axes)
     if group == channels and n == 1 and group > 1:
         _depthwise(ctx, x, w, axes, fusion, y)
     elif group == 1 and (phases > _MOST_PHASES or (phases > 1 and n < ctx.target.lanes(x.dtype))):
@@ -148,21 +157,21 @@ def _axes(node: ir.Node, size: tuple[int, ...], taps: tuple[int, ...]) -> tuple[
         wanted = tuple(length * step for length, step in zip(size, stride, strict=False))
     given = (*stride, *dilation, *pads, *extra, *(wanted or ()))
     lengths = (len(stride), len(dilation), len(pads), len(extra), len(wanted or stride), len(taps))
-    if lengths != (rank, rank, 2 * rank, rank, rank, rank) or min(*stride, *dilation, *taps) < 1:
+    if lengths != (rank, rank, 2 * rank, rank, rank, rank) or any(value < 1 for value in (*stride, *dilation, *taps)):
         raise InvalidModelError(
             "strides, dilations, pads, output_padding or output_shape do not fit the input",
             where=node.name,
             expected=f"{rank} positive values each ({2 * rank} pads)",
             got=f"strides {stride}, dilations {dilation}, pads {pads}, output_padding {extra}",
         )
-    if max(map(abs, given)) >= 1 << 31:
-        raise InvalidModelError("an attribute is beyond 32 bits", where=node.name, got=str(max(given, key=abs)))
+    if any(abs(value) >= 1 << 31 for value in given):
+        raise InvalidModelError("an attribute is beyond 32 bits", where=node.name, got=str(list(given)))
     axes = []
     for axis in range(rank):
         natural = (size[axis] - 1) * stride[axis] + extra[axis] + (taps[axis] - 1) * dilation[axis] + 1
         low, high = (0, 0) if auto == "VALID" else (pads[axis], pads[rank + axis])
         if wanted is not None:
-            total = max(0, natural - wanted[axis])
+            total = most(0, natural - wanted[axis])
             low = total // 2 if auto == "SAME_UPPER" else total - total // 2
         out = wanted[axis] if wanted is not None else natural - low - high
         if out < 0:
@@ -175,9 +184,8 @@ def _phases(
     ctx: Lowering, node: ir.Node, x: View, w: View, axes: tuple[Axis, ...], fusion: Fusion, y: View, group: int
 ) -> None:
     """Each residue of the output coordinates modulo the strides is an ordinary convolution with some of the taps."""
-    whole = np.arange(x.dims[0] * prod(axis.out for axis in axes), dtype=np.int64)
-    grid = whole.reshape(x.dims[0], *(axis.out for axis in axes))
-    for residues in combinations(*(range(min(axis.stride, axis.out)) for axis in axes)):
+    total = x.dims[0] * prod(axis.out for axis in axes)
+    for residues in combinations(*(range(axis.residues) for axis in axes)):
         chosen = [axis.phase(residue) for axis, residue in zip(axes, residues, strict=True)]
         taps = tuple(len(phase.taps) for phase in chosen)
         out = tuple(phase.out for phase in chosen)
@@ -187,13 +195,26 @@ def _phases(
         spans = ((count - 1) * hop + 1 for count, hop in zip(taps, hops, strict=True))
         after = tuple(o - 1 + span - s - b for o, span, s, b in zip(out, spans, size, before, strict=True))
         shape = Windows(size, out, taps, ones, hops, before, after)
-        tile = tile_for(ctx.target, x.dtype, x.dims[0] * shape.pixels, w.dims[1])
+        tile = tile_for(ctx.target, x.dtype, hint(x.dims[0] * shape.pixels), w.dims[1])
         packed = _pack_phase(ctx, node, w, chosen, tile[1], group)
-        pixels = None
-        if grid.size != x.dims[0] * shape.pixels:
-            picks = (slice(phase.residue, None, axis.stride) for phase, axis in zip(chosen, axes, strict=True))
-            pixels = np.ascontiguousarray(grid[(slice(None), *picks)]).reshape(-1)
+        pixels = None if total == x.dims[0] * shape.pixels else _pixels(ctx, x.dims[0], axes, chosen)
         implicit_gemm(ctx, x, packed, tile, shape, fusion, y, group, pixels)
+
+
+def _pixels(ctx: Lowering, batch: int, axes: Sequence[Axis], chosen: Sequence[Phase]) -> View:
+    """The pixels of the result that a phase computes, in order."""
+    each = [(axis.stride, phase.residue) for axis, phase in zip(axes, chosen, strict=True)]
+
+    def make(batch: int, *outs: int) -> tuple[Array]:
+        pixels: Array = np.arange(batch, dtype=np.int64)
+        for out, (stride, residue) in zip(outs, each, strict=True):
+            pixels = pixels[..., None] * out + np.arange(residue, out, stride)
+        return (pixels.reshape(-1),)
+
+    count = batch * prod(phase.out for phase in chosen)
+    numbers = (batch, *(axis.out for axis in axes))
+    (found,) = ctx.computed(make, numbers, ((DType.I64, (count,)),), "pixels of a phase")
+    return found
 
 
 def _pack_phase(ctx: Lowering, node: ir.Node, w: View, chosen: list[Phase], vectors: int, group: int) -> View:
@@ -233,7 +254,7 @@ def _product(ctx: Lowering, node: ir.Node, x: View, w: View, axes: tuple[Axis, .
     value, (channels, n), size = node.inputs[1], w.dims[:2], x.dims[2:]
     assert value is not None
     columns = prod(axis.taps for axis in axes) * n
-    rows, vectors = tile_for(ctx.target, x.dtype, x.dims[0] * prod(size), columns)
+    rows, vectors = tile_for(ctx.target, x.dtype, hint(x.dims[0] * prod(size)), columns)
     width = vectors * ctx.target.lanes(x.dtype)
     if ctx.is_known(value):
 
@@ -267,20 +288,18 @@ def _overlap(ctx: Lowering, x: View, w: View | None, axes: tuple[Axis, ...], fus
     tap_strides = [channels * prod(a.taps for a in axes[i + 1 :]) for i in range(len(axes))]
     tables: dict[str, View | int] = {}
     for i, axis in enumerate(axes):
-        count, tap, source = axis.reach()
-        input_stride, tap_stride = x.strides[2 + i], tap_strides[i]
-        first, step = source * input_stride, -axis.hop * input_stride
+        step = -axis.hop * x.strides[2 + i]
         if w is None:
-            first, step = first + tap * tap_stride, step + axis.period * tap_stride
+            step += axis.period * tap_strides[i]
         else:
-            tables |= {f"tap{i}": ctx.constant(tap * tap_stride), f"w_step{i}": axis.period * tap_stride}
-        tables |= {f"count{i}": ctx.constant(count), f"first{i}": ctx.constant(first)}
+            tables[f"w_step{i}"] = axis.period * tap_strides[i]
+        tables |= _reach(ctx, i, axis, x.strides[2 + i], tap_strides[i], weighed=w is not None)
         tables |= {f"step{i}": step, f"out{i}": axis.out}
     if w is not None:
         tables |= {"w": w}
     work = channels * prod(-(-axis.taps // axis.period) for axis in axes)
     along = axes[-1].out
-    block = max(1, min(along, _BLOCK // work))
+    block = most(1, least(along, _BLOCK // work))
     rows, blocks = y.dims[0] * prod(axis.out for axis in axes[:-1]), -(-along // block)
     ctx.step(
         Overlap(len(axes), w is not None, x.dtype, epilogue),
@@ -292,3 +311,19 @@ def _overlap(ctx: Lowering, x: View, w: View | None, axes: tuple[Axis, ...], fus
         label=fusion.label,
         cost=block * work,
     )
+
+
+def _reach(
+    ctx: Lowering, number: int, axis: Axis, input_stride: int, tap_stride: int, *, weighed: bool
+) -> dict[str, View | int]:
+    """The tables of `Overlap` for an axis: see `Axis.reach`, in elements; taps by themselves if they have weights."""
+
+    def make(size: int, out: int, pad: int, input_stride: int, tap_stride: int) -> tuple[Array, ...]:
+        count, tap, source = replace(axis, size=size, out=out, pad=pad).reach()
+        first = source * input_stride
+        return (tap * tap_stride, count, first) if weighed else (count, first + tap * tap_stride)
+
+    names = ("tap", "count", "first") if weighed else ("count", "first")
+    numbers = (axis.size, axis.out, axis.pad, input_stride, tap_stride)
+    views = ctx.computed(make, numbers, ((DType.I64, (axis.out,)),) * len(names), "reach of taps")
+    return {f"{name}{number}": view for name, view in zip(names, views, strict=True)}

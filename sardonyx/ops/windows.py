@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sardonyx.compiler.kernels.window import WindowTables
+import numpy as np
+
+from sardonyx.compiler.dims import exactly, least, most
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.kernels.window import AXIS, WindowAxis, window_tables
 from sardonyx.compiler.lower import arguments
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.table import ints
@@ -16,7 +20,10 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from sardonyx.compiler.lower import Lowering
     from sardonyx.compiler.program import View
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -58,22 +65,31 @@ class Windows:
             }
         return values
 
-    def tables(self, x: View, rows: int) -> WindowTables:
-        """The window tables of `kernels.window`, for tiles of `rows` pixels of an input [N, C, spatial...]."""
-        axes = tuple(
-            {"size": size, "out": out, "taps": taps, "stride": stride, "dilation": dilation, "pad": pad}
-            for size, out, taps, stride, dilation, pad in zip(
-                self.size, self.out, self.taps, self.stride, self.dilation, self.before, strict=True
-            )
-        )
-        return WindowTables.of(x.dims[0], (x.strides[0], *x.strides[2:]), axes, rows)
+    def tables(self, ctx: Lowering, x: View, rows: int) -> dict[str, View | int]:
+        """The window tables of `kernels.window`, for tiles of `rows` pixels of an input [N, C, spatial...]; layers of
+        one shape share them.
+        """
+        tiles, spatial = -(-x.dims[0] * self.pixels // rows), len(self.size)
+        axes = (self.size, self.out, self.taps, self.stride, self.dilation, self.before, x.strides[2:])
+        numbers = (rows, x.dims[0], x.strides[0], *(number for axis in zip(*axes, strict=True) for number in axis))
+
+        def make(rows: int, batch: int, image: int, *numbers: int) -> tuple[Array, Array, Array]:
+            each = len(AXIS)
+            axes = [WindowAxis(*numbers[at : at + each]) for at in range(0, len(numbers), each)]
+            return window_tables(rows, batch, image, axes)
+
+        pixels = tiles * rows
+        results = ((DType.I64, (pixels,)), (DType.I64, (spatial, pixels)), (DType.U8, (tiles,)))
+        key = ("windows", exactly(numbers))
+        origins, corners, inside = ctx.once(key, lambda: ctx.computed(make, numbers, results, "windows"))
+        return arguments(origins=origins, corners=corners, inside=inside, corner_axis=pixels)
 
     def sweep(self, x: View) -> dict[str, View | int]:
         """The kernel arguments of `kernels.sweep.sweep_parameters` but for the result's stride."""
         reach = (self.taps[-1] - 1) * self.dilation[-1] + 1
-        low = min(-(-self.before[-1] // self.stride[-1]), self.out[-1])
+        low = least(-(-self.before[-1] // self.stride[-1]), self.out[-1])
         high = (self.size[-1] + self.before[-1] - reach) // self.stride[-1] + 1
-        high = max(low, min(high, self.out[-1]))
+        high = most(low, least(high, self.out[-1]))
         inner = arguments(inner_low=low, inner_high=high, channels=x.dims[1], x_row=x.strides[0])
         return inner | self.arguments(x)
 
@@ -100,7 +116,7 @@ def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: s
     auto = node.attributes.get_string("auto_pad", "NOTSET")
     ceil = bool(node.attributes.get_int("ceil_mode", 0))
     lengths = (len(stride), len(dilation), len(pads), len(taps))
-    if lengths != (rank, rank, 2 * rank, rank) or min(*stride, *dilation, *taps) < 1:
+    if lengths != (rank, rank, 2 * rank, rank) or any(value < 1 for value in (*stride, *dilation, *taps)):
         raise InvalidModelError(
             "strides, dilations, pads or kernel_shape do not fit the input",
             where=where,
@@ -113,7 +129,7 @@ def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: s
         low, high = pads[axis], pads[rank + axis]
         if auto in ("SAME_UPPER", "SAME_LOWER"):
             steps = -(-size[axis] // stride[axis])
-            total = max(0, (steps - 1) * stride[axis] + span - size[axis])
+            total = most(0, (steps - 1) * stride[axis] + span - size[axis])
             low = total // 2 if auto == "SAME_UPPER" else total - total // 2
             high = total - low
         elif auto == "VALID":
@@ -126,10 +142,10 @@ def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: s
                 expected=f"at least {span} on spatial axis {axis}",
                 got=str(size[axis] + low + high),
             )
-        count = room // stride[axis] + 1
-        # With ceil_mode a last window may reach over the end, but it must start inside the input or its left pad.
-        if ceil and room % stride[axis] and (count * stride[axis]) < size[axis] + low:
-            count += 1
+        last = room // stride[axis]
+        if ceil:  # a last window may reach over the end, but it must start inside the input or its left pad
+            last = least(-(-room // stride[axis]), most(last, (size[axis] + low - 1) // stride[axis]))
+        count = last + 1
         before.append(low)
         after.append(high)
         out.append(count)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sardonyx import config
+from sardonyx.compiler.dims import hint
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.gemm import tile_for
 from sardonyx.compiler.kernels.winograd import HEAD_WORDS, TAPS, Winograd, transform_weights
@@ -89,6 +90,13 @@ class Geometry:
             y_row=row,
         )
 
+    def now(self) -> Geometry:
+        """The same with the dims of the call that the program is made for: enough to weigh costs by."""
+        parts: dict[str, Any] = {
+            name: tuple(map(hint, of)) if isinstance(of, tuple) else hint(of) for name, of in vars(self).items()
+        }
+        return replace(self, **parts)
+
     def tiles(self, outputs: int) -> int:
         """Tiles of one depth of all volumes."""
         return self.batch * -(-self.out[1] // outputs) * -(-self.out[2] // outputs)
@@ -130,10 +138,10 @@ def winograd_plan(ctx: Lowering, node: ir.Node, x: View, y: View, shape: Windows
     if min(geometry.channels, geometry.filters) < 2 * ctx.target.lanes(x.dtype):
         return None
     model = _Model(ctx.target, ctx.threads)
-    plans = ctx.once(("winograd", geometry), lambda: model.candidates(geometry))
-    return ctx.choices.best(
-        ("winograd", geometry), (None, *plans), lambda plan: model.cost(geometry, plan), node.name or ""
-    )
+    now = geometry.now()
+    plans = ctx.once(("winograd", now), lambda: model.candidates(now))
+    best = ctx.choices.best(("winograd", now), (None, *plans), lambda plan: model.cost(now, plan), node.name or "")
+    return None if best is None else replace(best, geometry=geometry)
 
 
 @dataclass(frozen=True)

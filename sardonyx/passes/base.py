@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from sardonyx.passes.query import replaceable, subgraphs
+from sardonyx.passes.query import replaceable, subgraphs, walk
 from sardonyx.passes.verify import Debug, verify
 
 MAX_ROUNDS = 8
@@ -80,11 +80,22 @@ Trace = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
+class Change:
+    """What one turn of a pass did: how many rewrites, and the nodes of all graphs before and after it."""
+
+    pass_name: str
+    rewrites: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
 class PassResult:
-    """The model, and what was applied to it in order."""
+    """The model, what was applied to it in order, and what each turn of a pass that did anything came to."""
 
     model: ir.Model
     events: tuple[Event, ...]
+    changes: tuple[Change, ...] = ()
 
     @property
     def modified(self) -> bool:
@@ -108,26 +119,39 @@ def run(
     """
     names = _Names(model)
     events: list[Event] = []
+    changes: list[Change] = []
+    nodes = _nodes(model)
     reference = debug.evaluate(model) if debug and debug.evaluate else None
+    seen: dict[str, int] = {}  # how many rewrites there were when a pass last looked at the graph
     for _ in range(rounds):
         before_round = len(events)
         for step in passes:
             before_pass = len(events)
+            if seen.get(step.name) == before_pass:
+                continue
+            seen[step.name] = before_pass
             for found in step.rewrites(model):
                 event = _event(step, found)
                 if isinstance(found, Rewrite):
                     if limit is not None and len(events) >= limit:
-                        return PassResult(model, tuple(events))
+                        return PassResult(model, tuple(events), tuple(changes))
                     _apply(found, names)
                     events.append(event)
                 if trace:
                     trace(event)
+            if len(events) > before_pass:
+                changes.append(Change(step.name, len(events) - before_pass, nodes, _nodes(model)))
+                nodes = changes[-1].after
             if debug and len(events) > before_pass:
                 fix = f"this is a defect of the pass; look at the rewrites up to limit={len(events)}"
                 verify(model, f"pass {step.name}", debug, reference, fix)
         if len(events) == before_round:
             break
-    return PassResult(model, tuple(events))
+    return PassResult(model, tuple(events), tuple(changes))
+
+
+def _nodes(model: ir.Model) -> int:
+    return sum(1 for _ in walk(model))
 
 
 def _event(step: Pass, found: Rewrite | Miss) -> Event:

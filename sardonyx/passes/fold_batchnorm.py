@@ -32,9 +32,9 @@ def _rewrites(model: ir.Model) -> Iterator[Rewrite | Miss]:
 def _fold(norm: ir.Node, version: int) -> Rewrite | Miss:
     value = norm.inputs[0] if norm.inputs else None
     layer = value.producer() if value is not None else None
-    if value is None or layer is None or layer.domain != ONNX or layer.op_type not in _LAYERS:
+    if value is None or layer is None or layer.domain != ONNX or layer.op_type not in LAYERS:
         before = "an input or a constant" if layer is None else layer.op_type
-        return Miss(norm, f"what comes before is {before}, not one of {', '.join(_LAYERS)}")
+        return Miss(norm, f"what comes before is {before}, not one of {', '.join(LAYERS)}")
     if not _is_inference(norm, version):
         return Miss(norm, "it is in training mode")
     if layer.graph is not norm.graph:
@@ -44,7 +44,7 @@ def _fold(norm: ir.Node, version: int) -> Rewrite | Miss:
     affine = _affine(norm)
     if affine is None:
         return Miss(norm, "its parameters are not four constant vectors of one length, or give no finite factor")
-    return _LAYERS[layer.op_type](layer, norm, affine)
+    return LAYERS[layer.op_type](layer, norm, affine)
 
 
 def _name(node: ir.Node) -> str:
@@ -63,14 +63,14 @@ def _is_inference(norm: ir.Node, version: int) -> bool:
 
 
 @dataclass(frozen=True)
-class _Affine:
+class Affine:
     """y = x * factor + shift, float64 vectors over channels."""
 
     factor: Array
     shift: Array
 
 
-def _affine(norm: ir.Node) -> _Affine | None:
+def _affine(norm: ir.Node) -> Affine | None:
     tensors = [constant(value) for value in norm.inputs[1:5]]
     if len(tensors) != 4 or any(tensor is None or tensor.dtype not in FLOATS for tensor in tensors):
         return None
@@ -80,14 +80,14 @@ def _affine(norm: ir.Node) -> _Affine | None:
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
         shift = bias - mean * factor
-    return _Affine(factor, shift) if np.isfinite([factor, shift]).all() else None
+    return Affine(factor, shift) if np.isfinite([factor, shift]).all() else None
 
 
 def _float64(tensor: ir.TensorProtocol) -> Array:
     return tensor.numpy().astype(np.float64)
 
 
-def _fold_conv(conv: ir.Node, norm: ir.Node, affine: _Affine) -> Rewrite | Miss:
+def _fold_conv(conv: ir.Node, norm: ir.Node, affine: Affine) -> Rewrite | Miss:
     """Weights [M, C/group, ...]: output channel first."""
     weight = _weight(conv)
     if isinstance(weight, str):
@@ -98,7 +98,7 @@ def _fold_conv(conv: ir.Node, norm: ir.Node, affine: _Affine) -> Rewrite | Miss:
     return _folded(conv, norm, affine, affine.factor.reshape(-1, *[1] * (len(shape) - 1)))
 
 
-def _fold_conv_transpose(conv: ir.Node, norm: ir.Node, affine: _Affine) -> Rewrite | Miss:
+def _fold_conv_transpose(conv: ir.Node, norm: ir.Node, affine: Affine) -> Rewrite | Miss:
     """Weights [C, M/group, ...]: output channel g * (M/group) + m reads the g-th block of inputs."""
     weight = _weight(conv)
     if isinstance(weight, str):
@@ -112,7 +112,7 @@ def _fold_conv_transpose(conv: ir.Node, norm: ir.Node, affine: _Affine) -> Rewri
     return _folded(conv, norm, affine, factor)
 
 
-def _fold_gemm(gemm: ir.Node, norm: ir.Node, affine: _Affine) -> Rewrite | Miss:
+def _fold_gemm(gemm: ir.Node, norm: ir.Node, affine: Affine) -> Rewrite | Miss:
     """alpha * A' * B' + beta * C: the columns of B' are the channels; C becomes a whole bias, beta 1."""
     weight = _weight(gemm)
     if isinstance(weight, str):
@@ -125,7 +125,8 @@ def _fold_gemm(gemm: ir.Node, norm: ir.Node, affine: _Affine) -> Rewrite | Miss:
     return _folded(gemm, norm, affine, factor, beta=gemm.attributes.get_float("beta", 1.0))
 
 
-_LAYERS = {"Conv": _fold_conv, "ConvTranspose": _fold_conv_transpose, "Gemm": _fold_gemm}
+LAYERS = {"Conv": _fold_conv, "ConvTranspose": _fold_conv_transpose, "Gemm": _fold_gemm}
+"""What folds an affine map of each channel, which some node computes, into the layer before that node."""
 
 
 def _weight(layer: ir.Node) -> ir.TensorProtocol | str:
@@ -141,7 +142,7 @@ def _weight(layer: ir.Node) -> ir.TensorProtocol | str:
     return weight
 
 
-def _folded(layer: ir.Node, norm: ir.Node, affine: _Affine, factor: Array, beta: float = 1.0) -> Rewrite | Miss:
+def _folded(layer: ir.Node, norm: ir.Node, affine: Affine, factor: Array, beta: float = 1.0) -> Rewrite | Miss:
     """The layer anew, with weights * `factor` (broadcast) and bias beta * bias * affine.factor + shift."""
     weight_value, bias_value = layer.inputs[1], layer.inputs[2] if len(layer.inputs) > 2 else None
     assert weight_value is not None and weight_value.const_value is not None
@@ -157,7 +158,7 @@ def _folded(layer: ir.Node, norm: ir.Node, affine: _Affine, factor: Array, beta:
         if only_use(bias_value):
             drop.append(bias_value)
             bias_name = bias_value.name or bias_name
-    weight = _scaled(weight_value.const_value, factor)
+    weight = scaled(weight_value.const_value, factor)
     dtype = weight_value.const_value.dtype.numpy()
     with np.errstate(over="ignore"):
         new_bias = np.broadcast_to(shift, channels).astype(dtype)
@@ -184,8 +185,8 @@ def _folded(layer: ir.Node, norm: ir.Node, affine: _Affine, factor: Array, beta:
     )
 
 
-def _scaled(weight: ir.TensorProtocol, factor: Array) -> ir.TensorProtocol | None:
-    """weight * factor; None when an element of it is not finite.
+def scaled(weight: ir.TensorProtocol, factor: Array) -> ir.TensorProtocol | None:
+    """weight * factor, broadcast; None when an element of it is not finite.
 
     When the largest weight and factor tell that all are finite, the product is computed only when it is asked for:
     never if the compiler finds it packed in its cache.

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 import onnx_ir as ir
 
 from sardonyx.passes.base import Miss, Pass, Rewrite
-from sardonyx.passes.query import ONNX, replaceable, walk
+from sardonyx.passes.query import ONNX, constant, replaceable, walk
 
 NONDETERMINISTIC = frozenset(
     [
@@ -28,6 +28,7 @@ TENSOR_LIMIT = 64
 
 def _rewrites(model: ir.Model) -> Iterator[Rewrite | Miss]:
     seen: dict[Hashable, ir.Node] = {}
+    contents: dict[ir.Value, Hashable] = {}
     for node in walk(model):
         if node.domain != ONNX or node.op_type in NONDETERMINISTIC | {"BatchNormalization"}:
             continue
@@ -35,7 +36,8 @@ def _rewrites(model: ir.Model) -> Iterator[Rewrite | Miss]:
         if attributes is None:
             continue
         # Values are compared by identity: topological order makes equal inputs the same value by now.
-        key = (node.graph, node.op_type, tuple(node.inputs), len(node.outputs), attributes)
+        inputs = tuple(_content(value, contents) for value in node.inputs)
+        key = (node.graph, node.op_type, inputs, len(node.outputs), attributes)
         first = seen.setdefault(key, node)
         if first is node:
             continue
@@ -48,6 +50,21 @@ def _rewrites(model: ir.Model) -> Iterator[Rewrite | Miss]:
             yield Miss(node, "its output is one of the graph's and cannot be taken over")
 
 
+def _content(value: ir.Value | None, known: dict[ir.Value, Hashable]) -> Hashable:
+    """The value itself; the elements of a small constant, of which exporters write one for each use."""
+    if value is None:
+        return None
+    if value not in known:
+        tensor = constant(value)
+        small = tensor is not None and tensor.size <= TENSOR_LIMIT and tensor.dtype != ir.DataType.STRING
+        known[value] = value if tensor is None or not small else _elements(tensor)
+    return known[value]
+
+
+def _elements(tensor: ir.TensorProtocol) -> Hashable:
+    return (tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes())
+
+
 def _attributes(node: ir.Node) -> Hashable | None:
     """The attributes as a key; None when they cannot be compared cheaply."""
     key: list[tuple[str, Hashable]] = []
@@ -58,7 +75,7 @@ def _attributes(node: ir.Node) -> Hashable | None:
         if attribute.type == ir.AttributeType.TENSOR:
             if value.size > TENSOR_LIMIT:
                 return None
-            value = (value.dtype, tuple(value.shape.numpy()), value.tobytes())
+            value = _elements(value)
         elif isinstance(value, list | tuple):
             value = tuple(value)
         if not isinstance(value, str | int | float | bytes | tuple):

@@ -14,10 +14,13 @@ ONNX = ""
 
 def walk(model: ir.Model) -> Iterator[ir.Node]:
     """Every node of the graph and its subgraphs, outer graphs first. Removing nodes meanwhile is safe."""
-    for graph in list(model.graphs()):
+    graphs = [model.graph]
+    for graph in graphs:  # it grows
         for node in list(graph):
             if node.graph is not None:
                 yield node
+            if node.graph is not None and node.attributes:
+                graphs.extend(subgraphs(node))
 
 
 def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
@@ -32,6 +35,25 @@ def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
 def opset(model: ir.Model) -> int:
     """The version of ai.onnx the model imports; 1 when it imports none."""
     return model.graph.opset_imports.get(ONNX, 1)
+
+
+_CEILING = "sardonyx.opset_ceiling"
+
+
+def allow_opset(model: ir.Model, ceiling: int | None) -> None:
+    """Let passes use operators of ai.onnx up to this version, whatever the model imports; None: what it imports.
+
+    Nodes newer than the model's opset carry their version. Such a model is for a session only: a file cannot say it.
+    """
+    if ceiling is None:
+        model.meta.pop(_CEILING, None)
+    else:
+        model.meta[_CEILING] = ceiling
+
+
+def newest_opset(model: ir.Model) -> int:
+    """The newest version of ai.onnx of which rewrites may use operators."""
+    return max(opset(model), int(model.meta.get(_CEILING, 0)))
 
 
 def used(value: ir.Value) -> bool:
@@ -85,3 +107,10 @@ def constant_value(name: str, tensor: ir.TensorProtocol) -> ir.Value:
     """As `new_constant`, for a tensor that already is one."""
     shape = ir.Shape([int(size) for size in tensor.shape.numpy()])
     return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+
+
+def permutation(transpose: ir.Node, rank: int) -> list[int] | None:
+    """The order of axes a Transpose makes, reversed when it says none; None when it is not of that rank."""
+    perm = transpose.attributes.get_ints("perm", None)
+    order = list(range(rank))[::-1] if perm is None else list(perm)
+    return order if sorted(order) == list(range(rank)) else None

@@ -39,13 +39,13 @@ def verify(model: ir.Model, where: str, debug: Debug, reference: Sequence[Array]
         got = f"{have.dtype}{list(have.shape)}"
         if expected != got:
             raise CompileError(what, where=where, expected=expected, got=got, fix=fix)
-        difference = _difference(want, have)
-        if not difference <= debug.tolerance:
+        found = difference(want, have)
+        if not found <= debug.tolerance:
             expected = f"a relative L2 difference of at most {debug.tolerance:g}"
-            raise CompileError(what, where=where, expected=expected, got=f"{difference:.3g}", fix=fix)
+            raise CompileError(what, where=where, expected=expected, got=f"{found:.3g}", fix=fix)
 
 
-def _difference(want: Array, have: Array) -> float:
+def difference(want: Array, have: Array) -> float:
     """Relative L2 difference, 0 for equal arrays of any type; NaN counts as equal to NaN."""
     if np.array_equal(want, have) or want.dtype.kind not in "fiub":
         return 0.0 if np.array_equal(want, have) else float("inf")

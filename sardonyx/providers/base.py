@@ -28,11 +28,13 @@ class Claim:
     """A provider's answer for one node: `reason` says why not when it is declined.
 
     `counts` says that only a run tells the dims of its results: nodes that read them then go to a later segment.
+    `alone` asks for a segment of nothing else.
     """
 
     accepted: bool
     reason: str = ""
     counts: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from sardonyx.errors import ConfigError
 from sardonyx.ops import operator_of
 from sardonyx.ops.arithmetic import arithmetic
 from sardonyx.ops.evaluate import evaluate
-from sardonyx.providers.base import Availability, Claim, CompileOptions, StepTime
+from sardonyx.providers.base import Availability, Claim, CompileOptions, Provider, StepTime
+from sardonyx.providers.control import ControlExecutable, is_control, placed
+from sardonyx.providers.partition import bodies
+from sardonyx.providers.reference import ReferenceProvider
 from sardonyx.runtime.executable import Dims, NativeExecutable
 
 if TYPE_CHECKING:
@@ -55,16 +58,46 @@ class CPUProvider:
     def claims(self, model: ir.Model) -> Mapping[ir.Node, Claim]:
         """Every node with a lowering for its form and types, and every node that can be computed beforehand."""
         known: set[ir.Value] = set(model.graph.initializers.values()) - set(model.graph.inputs)
+        return self._claims(model, model.graph, known)
+
+    def _claims(self, model: ir.Model, graph: ir.Graph, known: set[ir.Value]) -> dict[ir.Node, Claim]:
+        """For the model's graph or a body in it; `known` grows by what is known before the run."""
         claims: dict[ir.Node, Claim] = {}
-        for node in model.graph:
-            claim = _claim(node, known)
+        for node in graph:
+            claim = self._control(model, node, known) if is_control(node) else _claim(node, known)
             claims[node] = claim
             if claim is _FOLDED or (claim.accepted and node.op_type in ("Shape", "Size")):
                 known.update(node.outputs)
         return claims
 
-    def compile(self, model: ir.Model, options: CompileOptions) -> CPUExecutable:
+    def _control(self, model: ir.Model, node: ir.Node, known: set[ir.Value]) -> Claim:
+        """A branch known before the run takes the node's place, if that can be; other bodies are called."""
+        claim = _claim(node, known)
+        if claim.accepted:
+            branches = [self._inlined(model, body, known) for body in bodies(node)]
+            if all(branch is not None for branch in branches):
+                return _FOLDED if all(branches) else claim
+        refusal, reason = placed(node, model, self._for_bodies)
+        return Claim(False, refusal) if refusal else Claim(True, reason, counts=True, alone=True)
+
+    def _inlined(self, model: ir.Model, body: ir.Graph, known: set[ir.Value]) -> bool | None:
+        """Whether all that a body returns is known; None when its nodes could not stand in the graph around it."""
+        inside = known | set(body.initializers.values())
+        claims = self._claims(model, body, inside)
+        if not all(claim.accepted and not (claim.counts or claim.alone) for claim in claims.values()):
+            return None
+        return all(_is_known(value, inside) for value in body.outputs)
+
+    @property
+    def _for_bodies(self) -> tuple[Provider, ...]:
+        """Who runs the nodes of bodies: as in a session, what has no native code goes to `reference`."""
+        return (self, ReferenceProvider())
+
+    def compile(self, model: ir.Model, options: CompileOptions) -> CPUExecutable | ControlExecutable:
         """Compile; when all input dims are declared the code is ready before the first run."""
+        nodes = list(model.graph)
+        if len(nodes) == 1 and is_control(nodes[0]) and self.claims(model)[nodes[0]].alone:
+            return ControlExecutable(model, self._for_bodies, options)
         return CPUExecutable(model, options)
 
     def hash(self) -> str:
@@ -113,7 +146,7 @@ class CPUExecutable:
 
 def lower(graph: ir.Graph, dims: Dims, target: Target, threads: int, packed: PackedWeights) -> Program:
     """The program of a graph whose inputs have these dims, for any processor, this one or another."""
-    rules = Rules(_rule, _scalar, _joins, evaluate, arithmetic)
+    rules = Rules(_rule, _scalar, _joins, evaluate, arithmetic, _folds)
     return Lowering(graph, dims, target, rules, threads, packed, choices_for(target, threads)).run()
 
 
@@ -125,6 +158,11 @@ def _rule(node: ir.Node) -> Rule | None:
 def _scalar(node: ir.Node) -> Scalar | None:
     operator = operator_of(node)
     return operator.scalar if operator is not None else None
+
+
+def _folds(node: ir.Node) -> bool:
+    operator = operator_of(node)
+    return operator is None or operator.folds
 
 
 def _joins(node: ir.Node) -> int | None:
@@ -153,8 +191,10 @@ def _claim(node: ir.Node, known: set[ir.Value]) -> Claim:
     import onnx_ir as ir
 
     nested = any(a.type.name in ("GRAPH", "GRAPHS") for a in node.attributes.values())
+    nested |= any(isinstance(value.type, ir.SequenceType | ir.OptionalType) for value in node.outputs)
     given = [value for value in node.inputs if value is not None]
-    if not nested and node.op_type not in _NEVER_FOLDED and all(_is_known(v, known) for v in given):
+    foldable = not nested and _folds(node) and node.op_type not in _NEVER_FOLDED
+    if foldable and all(_is_known(v, known) for v in given):
         return _FOLDED
     operator = operator_of(node)
     if operator is None:

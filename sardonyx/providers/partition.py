@@ -60,8 +60,8 @@ def partition(model: ir.Model, providers: Sequence[Provider]) -> Partition:
     Every node goes to the first of `providers` that claims it. Islands too small to be worth their borders
     then go to the provider around them, when that claims them too (`BORDER_ELEMENTS`). Nodes are ordered to
     change provider as rarely as their dependencies allow; so every segment is convex. What reads the results
-    of a node that counts them (`Claim.counts`) is in a later segment. Weights are shared with the original
-    model, never copied.
+    of a node that counts them (`Claim.counts`) is in a later segment, and a node that wants to be alone
+    (`Claim.alone`) is. Weights are shared with the original model, never copied.
 
     UnsupportedOperatorError when no provider claims a node. Nested bodies go with the node they belong to.
     """
@@ -72,7 +72,7 @@ def partition(model: ir.Model, providers: Sequence[Provider]) -> Partition:
     while True:
         home, reasons = _homes(model, nodes, providers, claims)
         order = [list(range(len(nodes)))]
-        if len(set(home)) > 1 or _counting(nodes, home, claims):
+        if len(set(home)) > 1 or _borders(nodes, home, claims).any:
             order = _absorb(nodes, home, reasons, providers, claims)
         whole = len(order) == 1
         segments = [model] if whole else _cut(model, [[nodes[index] for index in part] for part in order])
@@ -214,7 +214,7 @@ def _absorb(
     Changes `home` and `reasons`. No node moves twice, so it ends.
     """
     before = _dependencies(nodes)
-    order = _schedule(before, home, _counting(nodes, home, claims))
+    order = _schedule(before, home, _borders(nodes, home, claims))
     moved: set[int] = set()
     while True:
         islands = _islands(order, nodes, home, claims, moved)
@@ -228,18 +228,30 @@ def _absorb(
             moved.update(segment)
         if not islands:
             return order
-        order = _schedule(before, home, _counting(nodes, home, claims))
+        order = _schedule(before, home, _borders(nodes, home, claims))
 
 
-def _counting(
-    nodes: Sequence[ir.Node], home: Sequence[int], claims: Sequence[Mapping[ir.Node, Claim]]
-) -> frozenset[int]:
-    """The nodes of which only a run tells the dims of the results, where they run now."""
-    return frozenset(
-        index
-        for index, (node, place) in enumerate(zip(nodes, home, strict=True))
-        if claims[place].get(node, _NO_ANSWER).counts
+@dataclass(frozen=True)
+class _Borders:
+    """Where segments end though the provider does not change: nodes of which only a run tells the dims of the
+    results, and nodes that are a segment of their own.
+    """
+
+    counting: frozenset[int]
+    alone: frozenset[int]
+
+    @property
+    def any(self) -> bool:
+        return bool(self.counting or self.alone)
+
+
+def _borders(nodes: Sequence[ir.Node], home: Sequence[int], claims: Sequence[Mapping[ir.Node, Claim]]) -> _Borders:
+    """The borders, where nodes run now."""
+    answers = [claims[place].get(node, _NO_ANSWER) for node, place in zip(nodes, home, strict=True)]
+    counting, alone = (
+        frozenset(index for index, claim in enumerate(answers) if getattr(claim, name)) for name in ("counts", "alone")
     )
+    return _Borders(counting, alone)
 
 
 def _islands(
@@ -291,19 +303,17 @@ def _dependencies(nodes: Sequence[ir.Node]) -> list[list[int]]:
     return [sorted({producer[value] for value in reads(node) if value in producer}) for node in nodes]
 
 
-def _schedule(before: Sequence[Sequence[int]], home: Sequence[int], counting: frozenset[int]) -> list[list[int]]:
+def _schedule(before: Sequence[Sequence[int]], home: Sequence[int], borders: _Borders) -> list[list[int]]:
     """Segments of nodes (indices, ascending) of one provider each, in an order that can be run.
 
     Takes all it can of one provider before it turns to the next: for two providers this changes provider as
     rarely as possible once it is known which begins, so each beginning is tried and the shortest kept.
     """
     starts = sorted({home[index] for index, earlier in enumerate(before) if not earlier})
-    return min((_drain(before, home, counting, start) for start in starts), key=len)
+    return min((_drain(before, home, borders, start) for start in starts), key=len)
 
 
-def _drain(
-    before: Sequence[Sequence[int]], home: Sequence[int], counting: frozenset[int], start: int
-) -> list[list[int]]:
+def _drain(before: Sequence[Sequence[int]], home: Sequence[int], borders: _Borders, start: int) -> list[list[int]]:
     after: list[list[int]] = [[] for _ in before]
     for index, earlier in enumerate(before):
         for one in earlier:
@@ -317,18 +327,18 @@ def _drain(
     place = start
     while any(ready.values()):
         segment: list[int] = []
-        held: list[int] = []  # Ready, but for the next segment: they read what was counted in this one.
-        while ready[place]:
+        held: list[int] = []  # Ready, but for a later segment: they want one, or read what was counted in this one.
+        while ready[place] and borders.alone.isdisjoint(segment):
             index = heappop(ready[place])
+            if segment and index in borders.alone:
+                held.append(index)
+                continue
             segment.append(index)
             for later in after[index]:
                 missing[later] -= 1
                 if not missing[later]:
-                    counted = any(one in counting and one in segment for one in before[later])
-                    if counted:
-                        held.append(later)
-                    else:
-                        heappush(ready[home[later]], later)
+                    counted = any(one in borders.counting and one in segment for one in before[later])
+                    heappush(held if counted else ready[home[later]], later)
         for later in held:
             heappush(ready[home[later]], later)
         if segment:

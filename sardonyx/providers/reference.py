@@ -28,6 +28,8 @@ _OPERATORS = {
     "ai.onnx.preview.training": "onnx.reference.ops.aionnx_preview_training",
 }
 
+_NEWER = "sardonyx.newer"  # The domain of operators that are newer than the model's opset.
+
 # What Python and NumPy raise when a value does not suit an operator. (NotImplementedError and RecursionError
 # are RuntimeErrors, numpy.linalg.LinAlgError is a ValueError.)
 _FAILURES = (
@@ -224,13 +226,59 @@ def _evaluator(model: ir.Model) -> ReferenceEvaluator:
     where = f"graph {graph.name!r}"
     ours = [one for domain, version in graph.opset_imports.items() for one in replacements(domain, version)]
     try:
-        return ReferenceEvaluator(to_proto(bare, where), new_ops=ours)
+        proto = to_proto(bare, where)
+        _wrap_newer(proto, proto.graph, graph.opset_imports.get("", 1), {})
+        return ReferenceEvaluator(proto, new_ops=ours)
     except _FAILURES as error:
         raise ExecutionError(
             f"onnx.reference cannot be set up for this model: {_cause(error)}",
             where=where,
             fix="check the attributes of its nodes",
         ) from error
+
+
+def _wrap_newer(proto: Any, graph: Any, version: int, types: Mapping[str, Any]) -> None:
+    """Make functions of functions that the model's opset lacks: passes may have put them there, for a session."""
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    infos = (*graph.input, *graph.value_info, *graph.output)
+    types = {**types, **{info.name: info.type for info in infos}}
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                _wrap_newer(proto, body, version, types)
+        if node.domain or _implemented("", node.op_type, version) or not onnx.defs.has(node.op_type, newest):
+            continue
+        function = _function(node, newest, types)
+        node.domain, node.op_type = _NEWER, f"{node.op_type}_{len(proto.functions)}"
+        function.domain, function.name = node.domain, node.op_type
+        del node.input[:], node.attribute[:]
+        node.input.extend(function.input)
+        proto.functions.append(function)
+        if all(entry.domain != _NEWER for entry in proto.opset_import):
+            proto.opset_import.append(onnx.helper.make_opsetid(_NEWER, 1))
+
+
+def _function(node: Any, version: int, types: Mapping[str, Any]) -> Any:
+    """A function without attributes that does what one node does: with its body, if that depends on types."""
+    import onnx
+
+    inner = onnx.NodeProto()
+    inner.CopyFrom(node)
+    schema, known = onnx.defs.get_schema(node.op_type, version), [types.get(name) for name in node.input]
+    nodes = [inner]
+    if schema.has_context_dependent_function and all(known):
+        written = [kind.SerializeToString() for kind in known if kind is not None]
+        body = onnx.FunctionProto.FromString(schema.get_context_dependent_function(node.SerializeToString(), written))
+        renamed = dict(zip((*body.input, *body.output), (*node.input, *node.output), strict=False))
+        nodes = list(body.node)
+        for one in nodes:
+            one.input[:] = [renamed.get(name, name) for name in one.input]
+            one.output[:] = [renamed.get(name, name) for name in one.output]
+    inputs = [name for name in dict.fromkeys(node.input) if name]
+    opsets = [onnx.helper.make_opsetid("", version)]
+    return onnx.helper.make_function(_NEWER, node.op_type, inputs, list(node.output), nodes, opsets)
 
 
 def _ordered_functions(model: ir.Model) -> list[ir.Function]:

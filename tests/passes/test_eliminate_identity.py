@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 from pass_cases import check, only, operators, optimized, parse, random
 
+from sardonyx.model.shapes import infer_shapes
 from sardonyx.passes.eliminate_identity import ELIMINATE_IDENTITY
 from sardonyx.passes.pipeline import optimize
 
@@ -94,6 +95,60 @@ def test_pairs_of_transposes():
     result = optimized(parse(text))
     assert operators(result) == ["Neg", "Transpose", "Neg"]
     assert list(result.graph.node(1).attributes["perm"].as_ints()) == [2, 0, 1]
+
+
+@pytest.mark.parametrize("call", ["Mul(a, one)", "Mul(one, a)", "Div(a, one)", "Sub(a, zero)", "Mul(a, ones)"])
+def test_neutral_operands_go(call):
+    text = f"(float[2,3] x) => (float[2,3] y) <float[2,3] a> {{ a = Relu(x)\n b = {call}\n y = Neg(b) }}"
+    numbers = {"one": np.float32(1), "ones": np.ones((1, 1), np.float32), "zero": np.float32(0)}
+    model = parse(text, **{name: array for name, array in numbers.items() if f"{name})" in call or f"{name}," in call})
+    assert operators(optimized(model)) == ["Relu", "Neg"]
+
+
+@pytest.mark.parametrize("call", ["Mul(a, two)", "Div(one, a)", "Sub(one, a)", "Add(a, zero)", "Mul(a, deep)"])
+def test_operands_that_change_something_stay(call):
+    """Adding zero turns -0 into 0; a constant of a higher rank adds an axis."""
+    kind = "float[1,2,3]" if "deep" in call else "float[2,3]"
+    text = f"(float[2,3] x) => ({kind} y) <float[2,3] a> {{ a = Softplus(x)\n b = {call}\n y = Neg(b) }}"
+    numbers = {
+        "one": np.float32(1),
+        "two": np.float32(2),
+        "zero": np.float32(0),
+        "deep": np.ones((1, 1, 1), np.float32),
+    }
+    model = parse(text, **{name: array for name, array in numbers.items() if f"{name})" in call or f"{name}," in call})
+    assert len(operators(optimized(model))) == 3
+
+
+@pytest.mark.parametrize(
+    ("start", "between", "to", "left"),
+    [
+        ("float", "double", "float", []),
+        ("float16", "float", "float16", []),
+        ("float16", "double", "float", ["Cast"]),
+        ("int32", "int64", "float", ["Cast"]),
+        ("bool", "float", "int64", ["Cast"]),
+        ("float", "float16", "float", ["Cast", "Cast"]),
+        ("int64", "int32", "int64", ["Cast", "Cast"]),
+        ("int64", "float", "int64", ["Cast", "Cast"]),
+        ("float", "int64", "float", ["Cast", "Cast"]),
+    ],
+)
+def test_pairs_of_casts(start, between, to, left):
+    codes = {"float": 1, "float16": 10, "double": 11, "int32": 6, "int64": 7, "bool": 9}
+    text = f"""({start}[2,3] x) => ({to}[3,2] y) {{
+        a = Transpose(x) b = Cast<to={codes[between]}>(a) c = Cast<to={codes[to]}>(b) y = Identity(c)
+    }}"""
+    model = infer_shapes(parse(text))
+    assert operators(optimized(model)) == ["Transpose", *left]
+
+
+def test_squeeze_after_unsqueeze():
+    text = "(float[2,3] x) => (float[2,3] y) { a = Relu(x) b = Unsqueeze(a, axes) c = Squeeze(b, axes) y = Neg(c) }"
+    assert operators(optimized(parse(text, axes=np.array([1])))) == ["Relu", "Neg"]
+    other = text.replace("Squeeze(b, axes)", "Squeeze(b, last)").replace("float[2,3] x", "float[1,3] x")
+    other = other.replace("(float[2,3] y)", "(float[A,B] y)")
+    assert len(operators(optimized(parse(other, axes=np.array([1]), last=np.array([0]))))) == 4
 
 
 def test_dropout_before_opset_7():

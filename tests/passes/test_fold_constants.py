@@ -54,8 +54,8 @@ def test_known_dimensions_beside_a_symbol():
         y = Reshape(x, target)
     }"""
     result = optimized(parse(text, i0=np.array([0]), i1=np.array([1]), i2=np.array([-1])))
-    assert operators(result) == ["Shape", "Gather", "Concat", "Reshape"]
-    assert constants(result)["cw"].tolist() == [12]
+    assert operators(result) == ["Reshape"]
+    assert constants(result)["y_shape"].tolist() == [0, 12]
 
 
 @pytest.mark.parametrize(("attributes", "want"), [("start=1", [3, 4]), ("start=-2, end=-1", [3]), ("end=9", None)])

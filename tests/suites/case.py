@@ -49,5 +49,5 @@ def _info(name: str, array: Array) -> onnx.ValueInfoProto:
 
 def node(op: str, inputs: str, outputs: str = "y", **attributes: Any) -> onnx.NodeProto:
     """A node; inputs and outputs are names with spaces between, `_` stands for one not given."""
-    names = ["" if name == "_" else name for name in inputs.split()]
-    return helper.make_node(op, names, outputs.split(), name=f"{op}_{outputs.split(maxsplit=1)[0]}", **attributes)
+    read, made = ([name.strip("_") for name in names.split()] for names in (inputs, outputs))
+    return helper.make_node(op, read, made, name=f"{op}_{outputs.split(maxsplit=1)[0]}", **attributes)

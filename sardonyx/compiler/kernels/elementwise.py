@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr
 from sardonyx.compiler.program import Kernel
 
-BROADCAST, CONTIGUOUS, STRIDED = range(3)
+BROADCAST, CONTIGUOUS, STRIDED, BACKWARD = range(4)
 """How a tensor moves along the innermost loop."""
+_TOGETHER = 4
+"""Vectors of a long computation: on AVX2 erf takes two thirds of the time it takes one by one."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Elementwise(Kernel):
 
     def _row(self, k: Builder, here: Sequence[Ptr], kinds: Sequence[int], steps: Sequence[Int], length: Int) -> None:
         lanes = k.target.lanes(DType.F32)
-        whole = length // lanes * lanes
+        wide = lanes * self._together()
+        most, whole = length // wide * wide, length // lanes * lanes
         constants = {j: k.load(here[j]) for j, kind in enumerate(kinds[:-1]) if kind == BROADCAST}  # read once a row
 
         def compute(at: Int, width: int, count: Int | None) -> None:
@@ -71,15 +75,18 @@ class Elementwise(Kernel):
                     leaves.append(k.broadcast(constants[j], width))
                 elif kind == CONTIGUOUS:
                     leaves.append(k.load(here[j] + at, width, mask))
+                elif kind == BACKWARD and width > 1 and mask is None:
+                    found = k.load(here[j] + (k.index(1 - width) - at), width)
+                    leaves.append(k.shuffle(found, found, range(width)[::-1]))
                 else:
                     leaves.append(k.gather(here[j] + at * steps[j], steps[j], width, count))
             self._write(k, self.expr.evaluate(k, leaves), here[-1], kinds[-1], steps[-1], at, count, mask)
 
-        with k.loop(whole, step=lanes) as at:
-            compute(at, lanes, None)
+        with k.loop(most, step=wide) as at:
+            compute(at, wide, None)
         if self._masks():
-            with k.when(whole < length):
-                compute(whole, lanes, length - whole)
+            with k.loop(length, start=most, step=lanes) as at:
+                compute(at, lanes, length - at)
         else:
             with k.loop(length, start=whole) as at:
                 compute(at, 1, None)
@@ -99,6 +106,13 @@ class Elementwise(Kernel):
             k.store(value, base + at, mask)
         else:
             k.scatter(value, base + at * step, step, count)
+
+    def _together(self) -> int:
+        """Vectors computed at once: of long computations several, which then wait for one another less and share the
+        constants they read.
+        """
+        long = any(step.op in vmath.FUNCTIONS for step in self.expr.body)
+        return _TOGETHER if long and self._masks() else 1
 
     def _masks(self) -> bool:
         """Whether the processor has masked loads and stores for every type here; else the tail goes one by one."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.expr import Expr, maximum, minimum
+from sardonyx.compiler.expr import SCALAR_OPS, Expr, maximum, minimum
 from sardonyx.compiler.kernels.epilogue import Epilogue
 from sardonyx.compiler.program import Kernel
 
@@ -19,12 +19,17 @@ _COMBINE: dict[str, tuple[float, Callable[[Builder, Val, Val], Val]]] = {
     "min": (float("inf"), minimum),
 }
 
+_ROW_VECTORS = 4
+"""Of a row of softmax, taken at a time: as many sums of their own cover the latency of an addition."""
+
 
 def neutral(combine: str, dtype: DType) -> float:
     """The value that changes nothing: for integers the ends of their range stand for the infinities."""
     value = _COMBINE[combine][0]
     if dtype.is_float or value in (0.0, 1.0):
         return value
+    if dtype is DType.BOOL:
+        return combine == "min"
     low, high = (-(1 << (8 * dtype.size - 1)), (1 << (8 * dtype.size - 1)) - 1)
     if not dtype.is_signed:
         low, high = 0, (1 << (8 * dtype.size)) - 1
@@ -36,13 +41,14 @@ class Reduce(Kernel):
     """y[o, i] = epilogue(combine over r of before(x[o, r, i])).
 
     `along` True: the reduced axis is contiguous and i has one value; lanes are combined at the end. Else i is
-    contiguous, a vector of it an item.
+    contiguous, a vector of it an item. `mean` divides by the number of elements.
     """
 
     combine: str
     before: Expr
     along: bool
     epilogue: Epilogue
+    mean: bool = False
 
     def parameters(self) -> tuple[Parameter, ...]:
         """x, y, counts and strides."""
@@ -74,7 +80,13 @@ class Reduce(Kernel):
         total = [k.reduce(acc[0], lambda a, b: join(k, a, b))]
         with k.loop(k.size("length"), start=whole, carry=total) as at:
             total[0] = join(k, total[0], self.before.evaluate(k, [k.load(source + at)]))
-        k.store(self.epilogue.apply(k, total[0], operands, outer, k.index(0)), target)
+        k.store(self.epilogue.apply(k, self._result(k, total[0]), operands, outer, k.index(0)), target)
+
+    def _result(self, k: Builder, total: Val) -> Val:
+        if not self.mean:
+            return total
+        length = k.cast(Val(k, k.size("length").ir, DType.I64, 1), total.dtype)
+        return SCALAR_OPS["div"](k, total, k.broadcast(length, total.lanes))
 
     def _across(self, k: Builder, source: Ptr, target: Ptr, operands: Sequence[Ptr], outer: Int, column: Int) -> None:
         dtype, join = self.before.dtype, _COMBINE[self.combine][1]
@@ -85,7 +97,7 @@ class Reduce(Kernel):
             with k.loop(k.size("length"), carry=acc) as step:
                 value = k.load(source + (at + step * k.size("x_step")), width)
                 acc[0] = join(k, acc[0], self.before.evaluate(k, [value]))
-            k.store(self.epilogue.apply(k, acc[0], operands, outer, column + at), target + at)
+            k.store(self.epilogue.apply(k, self._result(k, acc[0]), operands, outer, column + at), target + at)
 
         def tail() -> None:
             with k.loop(k.size("columns") - column) as at:
@@ -115,38 +127,51 @@ class Softmax(Kernel):
         low = k.const(float("-inf"), self.dtype, lanes)
         zero = k.const(0.0, self.dtype, lanes)
 
-        def sweep(carry: list[Val], body: Callable[[Int, Val], None]) -> None:
-            """Run `body` on each vector of the row; the tail's runs whole too, its lanes past the end masked."""
-            with k.loop(length, step=lanes, carry=carry) as at:
-                body(at, k.first_lanes(length - at, lanes))
+        def sweep(carry: list[Val], body: Callable[[Int, int, Val | None], None]) -> None:
+            """Run `body` on each vector of the row, several at a time while it can; the last may be masked."""
+            vectors, step = length // lanes * lanes, lanes * _ROW_VECTORS
+            whole = length // step * step
+            with k.loop(whole, step=step, carry=carry) as at:
+                for turn in range(_ROW_VECTORS):
+                    body(at + turn * lanes, turn, None)
+            with k.loop(vectors, start=whole, step=lanes, carry=carry) as at:
+                body(at, 0, None)
+            with k.loop(length, start=vectors, step=lanes, carry=carry) as at:
+                body(at, 0, k.first_lanes(length - at, lanes))
 
         with k.loop(k.end, start=k.begin) as row:
             source = k.pointer("x") + row * k.size("x_outer")
             target = k.pointer("y") + row * k.size("y_outer")
-            top = [low]
+            top = [low] * _ROW_VECTORS
 
-            def highest(at: Int, mask: Val) -> None:
-                top[0] = maximum(k, top[0], k.select(mask, k.load(source + at, lanes, mask), low))
+            def highest(at: Int, turn: int, mask: Val | None) -> None:
+                value = k.load(source + at, lanes, mask)
+                top[turn] = maximum(k, top[turn], value if mask is None else k.select(mask, value, low))
 
             sweep(top, highest)
-            peak = k.broadcast(k.reduce(top[0], lambda a, b: maximum(k, a, b)), lanes)
-            total = [zero]
+            peak = k.broadcast(_over_lanes(k, top, lambda a, b: maximum(k, a, b)), lanes)
+            total = [zero] * _ROW_VECTORS
 
-            def exponentials(at: Int, mask: Val) -> None:
+            def exponentials(at: Int, turn: int, mask: Val | None) -> None:
                 shifted = k.load(source + at, lanes, mask) - peak
                 power = vmath.exp(k, shifted)
-                total[0] = total[0] + k.select(mask, power, zero)
+                total[turn] = total[turn] + (power if mask is None else k.select(mask, power, zero))
                 k.store(shifted if self.log else power, target + at, mask)
 
             sweep(total, exponentials)
-            denominator = k.reduce(total[0], lambda a, b: a + b)
-            if self.log:
-                shift = k.broadcast(vmath.log(k, denominator), lanes)
-            else:
-                shift = k.broadcast(denominator, lanes)
+            denominator = _over_lanes(k, total, lambda a, b: a + b)
+            last = vmath.log(k, denominator) if self.log else k.const(1.0, self.dtype) / denominator
+            shift = k.broadcast(last, lanes)
 
-            def finish(at: Int, mask: Val) -> None:
+            def finish(at: Int, turn: int, mask: Val | None) -> None:
                 value = k.load(target + at, lanes, mask)
-                k.store(value - shift if self.log else value / shift, target + at, mask)
+                k.store(value - shift if self.log else value * shift, target + at, mask)
 
             sweep([], finish)
+
+
+def _over_lanes(k: Builder, values: list[Val], combine: Callable[[Val, Val], Val]) -> Val:
+    """All lanes of several vectors, a power of two of them, as one number."""
+    while len(values) > 1:
+        values = [combine(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+    return k.reduce(values[0], combine)

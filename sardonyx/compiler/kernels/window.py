@@ -1,12 +1,14 @@
 """Sliding windows: which input pixels the rows of an implicit matrix see.
 
-What does not depend on the data is computed once, when the program is made: for every output pixel where its window
+What does not depend on the data is computed once, when the dims are known: for every output pixel where its window
 starts, and for every tile of them whether all its windows lie inside the input.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,31 +28,44 @@ def axis_parameters(spatial: int) -> tuple[Parameter, ...]:
 
 
 @dataclass(frozen=True)
-class WindowTables:
-    """For `m` output pixels in row-major order, the last one repeated to fill the last tile.
+class WindowAxis:
+    """One axis of windows: input size, output size, window size, stride, dilation, padding before, input stride."""
 
-    `origins` is where each window starts, in elements of the input (outside of it where there is padding);
-    `corners[axis]` its coordinate on an axis; `inside` one byte a tile: all its windows lie inside the input.
+    size: int
+    out: int
+    taps: int
+    stride: int
+    dilation: int
+    pad: int
+    x: int
+
+
+def window_tables(rows: int, batch: int, image: int, axes: Sequence[WindowAxis]) -> tuple[Array, Array, Array]:
+    """What `TABLES` are for tiles of `rows` of the output pixels of `batch` images that are `image` elements apart.
+
+    Pixels are in row-major order, the last one repeated to fill the last tile. `origins` [pixels] is where each window
+    starts, in elements of the input (outside of it where there is padding); `corners` [axes, pixels] its coordinates;
+    `inside` [tiles] one byte a tile: all its windows lie inside the input.
     """
-
-    origins: Array
-    corners: Array
-    inside: Array
-
-    @classmethod
-    def of(cls, batch: int, strides: tuple[int, ...], axes: tuple[dict[str, int], ...], rows: int) -> WindowTables:
-        """Tables for tiles of `rows` pixels; `strides` are the input's for images and axes, `axes` as in `AXIS`."""
-        grid = np.indices((batch, *(axis["out"] for axis in axes))).reshape(1 + len(axes), -1)
-        padding = -grid.shape[1] % rows
-        grid = np.concatenate([grid, np.repeat(grid[:, -1:], padding, axis=1)], axis=1)
-        corners = np.stack([at * axis["stride"] - axis["pad"] for at, axis in zip(grid[1:], axes, strict=True)])
-        origins = grid[0] * strides[0] + np.tensordot(np.array(strides[1:]), corners, 1)
-        inside = np.ones(grid.shape[1], bool)
-        for corner, axis in zip(corners, axes, strict=True):
-            reach = (axis["taps"] - 1) * axis["dilation"]
-            inside &= (corner >= 0) & (corner + reach < axis["size"])
-        whole = np.asarray(inside.reshape(-1, rows).all(axis=1), np.uint8)
-        return cls(origins.astype(np.int64), np.ascontiguousarray(corners, np.int64), whole)
+    grid = (batch, *(axis.out for axis in axes))
+    count = prod(grid)
+    padded = -(-count // rows) * rows
+    corners, origins = np.empty((len(axes), padded), np.int64), np.empty(padded, np.int64)
+    inside = np.empty(padded, bool)
+    starts: Array = image * np.arange(batch, dtype=np.int64)
+    within: Array = np.ones(batch, bool)
+    for number, axis in enumerate(axes):
+        corner = np.arange(axis.out, dtype=np.int64) * axis.stride - axis.pad
+        later = (1,) * (len(axes) - 1 - number)
+        corners[number, :count].reshape(grid)[...] = corner.reshape(-1, *later)
+        starts = starts[..., None] + corner * axis.x
+        within = within[..., None] & (corner >= 0) & (corner + (axis.taps - 1) * axis.dilation < axis.size)
+    for table, found in ((origins, starts), (inside, within)):
+        table[:count] = found.reshape(-1)
+    for table in (*corners, origins, inside):
+        table[count:] = table[count - 1]
+    whole = np.logical_and.reduce([inside[row::rows] for row in range(rows)])
+    return origins, corners, whole.astype(np.uint8)
 
 
 TABLES = (Parameter("origins", DType.I64), Parameter("corners", DType.I64), Parameter("inside", DType.U8))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sardonyx.errors import SardonyxError
-from sardonyx.zoo.architectures.writer import Weight, Writer, around, between, dims, normal
+from sardonyx.zoo.architectures.writer import Seeded, Weight, Writer, around, between, dims, graph_input, normal
 
 AFTER_RELU, AFTER_SILU, AFTER_LINEAR, AFTER_LEAKY = 2.0, 2.8, 1.0, 1.98
 """1 / E[f(z)^2] for a standard normal z: the factor on the variance of weights that undoes what the
@@ -34,7 +34,8 @@ class Layers(Writer):
     def __init__(
         self, batch: int | str, channels: int, sides: tuple[int, ...], *, seed: int, width: float, fold_bn: bool
     ) -> None:
-        super().__init__(batch, [channels, *sides], seed=seed)
+        self.input = graph_input("input", ir.DataType.FLOAT, [batch, channels, *sides])
+        super().__init__([self.input], Seeded(seed), batch=batch)
         self._width, self._fold_bn = width, fold_bn
 
     def wide(self, channels: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -19,15 +20,42 @@ Weight: TypeAlias = tuple[tuple[int, ...], Draw]
 """The shape of a weight and how to draw it."""
 
 
-class Writer:
-    """A graph under construction: `op` appends a node. All activations start with the axis of the batch.
+class Weights(Protocol):
+    """Where the weights of a network come from."""
 
-    `batch` is a number or the name of a symbol, `shape` the rest of the shape of the one input, float32.
+    def tensor(self, name: str, shape: tuple[int, ...], draw: Draw, *, transposed: bool) -> ir.TensorProtocol:
+        """The float32 weight `name` of this shape, made when first read.
+
+        `draw` is how a random one is drawn; with `transposed`, frameworks store it with its axes the other way.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """Random weights, each with a stream of random numbers of its own."""
+
+    seed: int
+
+    def tensor(self, name: str, shape: tuple[int, ...], draw: Draw, *, transposed: bool) -> ir.TensorProtocol:
+        """As Weights has it."""
+        seed = [self.seed, zlib.crc32(name.encode())]
+
+        def make() -> ir.Tensor[Array]:
+            return ir.Tensor(np.asarray(draw(np.random.default_rng(seed), shape), np.float32), name=name)
+
+        return ir.LazyTensor(make, ir.DataType.FLOAT, ir.Shape(shape), cache=True, name=name)
+
+
+class Writer:
+    """A graph under construction: `op` appends a node.
+
+    Where shapes are given, activations start with the axis of the batch, which they leave out; `batch` is a number
+    or the name of a symbol.
     """
 
-    def __init__(self, batch: int | str, shape: Sequence[int], *, seed: int) -> None:
-        self.input = ir.Value(name="input", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([batch, *shape]))
-        self._batch, self._seed = batch, seed
+    def __init__(self, inputs: Sequence[ir.Value], weights: Weights, *, batch: int | str = 1) -> None:
+        self._inputs, self._weights, self._batch = list(inputs), weights, batch
         self._nodes: list[ir.Node] = []
         self._initializers: list[ir.Value] = []
 
@@ -36,7 +64,7 @@ class Writer:
         for new, output in outputs.items():
             output.name = new
         graph = ir.Graph(
-            [self.input],
+            self._inputs,
             list(outputs.values()),
             nodes=self._nodes,
             initializers=self._initializers,
@@ -57,16 +85,19 @@ class Writer:
     def ops(
         self, op_type: str, inputs: Sequence[ir.Value | None], shapes: Sequence[Sequence[int] | None],
         attributes: Mapping[str, Any] | None = None, weights: Mapping[str, Weight] | None = None,
-        *, dtypes: Sequence[ir.DataType] | None = None,
+        *, dtypes: Sequence[ir.DataType | None] | None = None,
     ) -> Sequence[ir.Value]:  # fmt: skip
-        """As `op`, for a node with an output of each of `shapes`; float32 unless `dtypes` says otherwise."""
+        """As `op`, for a node with an output of each of `shapes`; float32 unless `dtypes` says otherwise.
+
+        A None in `dtypes` leaves a type to be inferred.
+        """
         name = f"{op_type.lower()}_{len(self._nodes)}"
-        parameters = [self._weight(f"{name}.{key}", *weight) for key, weight in (weights or {}).items()]
+        parameters = [self.weight(f"{name}.{key}", *weight) for key, weight in (weights or {}).items()]
         node = ir.node(op_type, [*inputs, *parameters], dict(attributes or {}), name=name, num_outputs=len(shapes))
-        types = dtypes or [ir.DataType.FLOAT] * len(shapes)
+        types = [ir.DataType.FLOAT] * len(shapes) if dtypes is None else dtypes
         for index, (output, shape, dtype) in enumerate(zip(node.outputs, shapes, types, strict=True)):
             output.name = f"{name}_output" + (f"_{index}" if index else "")
-            output.type = ir.TensorType(dtype)
+            output.type = None if dtype is None else ir.TensorType(dtype)
             output.shape = None if shape is None else ir.Shape([self._batch, *shape])
         self._nodes.append(node)
         return node.outputs
@@ -83,17 +114,17 @@ class Writer:
         """A float32 initializer of no dimensions."""
         return self.constant(np.array(number, np.float32))
 
-    def _weight(self, name: str, shape: tuple[int, ...], draw: Draw) -> ir.Value:
-        """An initializer with a stream of random numbers of its own, drawn when first read."""
-        seed = [self._seed, zlib.crc32(name.encode())]
-
-        def make() -> ir.Tensor[Array]:
-            return ir.Tensor(np.asarray(draw(np.random.default_rng(seed), shape), np.float32), name=name)
-
-        tensor = ir.LazyTensor(make, ir.DataType.FLOAT, ir.Shape(shape), cache=True, name=name)
+    def weight(self, name: str, shape: tuple[int, ...], draw: Draw, *, transposed: bool = False) -> ir.Value:
+        """An initializer out of the network's weights."""
+        tensor = self._weights.tensor(name, shape, draw, transposed=transposed)
         value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape), const_value=tensor)
         self._initializers.append(value)
         return value
+
+
+def graph_input(name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+    """An input of a network; names in its shape are symbols."""
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
 
 
 def dims(x: ir.Value) -> list[int]:
