@@ -74,11 +74,12 @@ def _measured(row: Row, size: int, threads: int, plan: Plan) -> Outcome:
         answer = runs[OURS](feeds)
     except SardonyxError as error:
         return replace(outcome, failure=str(error))
+    refusals: tuple[type[Exception], ...] = (SardonyxError, *onnxruntime_refusals())
     try:
         peer = direct.peer(model, threads)
         outcome = replace(outcome, gap=difference(answer, peer(feeds)).rel_l2)
         runs[PEER] = peer
-    except (SardonyxError, *onnxruntime_refusals()) as error:
+    except refusals as error:
         outcome = replace(outcome, failure=f"{PEER}: {error}")
     return _timed(outcome, runs, feeds, plan)
 

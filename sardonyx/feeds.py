@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sardonyx.errors import InvalidInputError
+from sardonyx.runtime.given import fitting
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -166,6 +167,43 @@ class Feeds:
                     expected="one size wherever the symbol stands",
                     got=seen,
                 )
+
+
+def given_outputs(out: Mapping[str, Any], positions: Mapping[str, int], feeds: Iterable[Any]) -> list[Array | None]:
+    """The caller's arrays for outputs, in their order. InvalidInputError for what can be no such array."""
+    if not isinstance(out, Mapping):
+        raise InvalidInputError("out is not a dict", expected="a dict from output names to arrays", got=_seen(out))
+    given: list[Array | None] = [None] * len(positions)
+    taken = [value for value in feeds if isinstance(value, np.ndarray)]
+    for name, array in out.items():
+        if name not in positions:
+            close = closest(name, positions)
+            raise InvalidInputError(f"no output {name!r}", fix=f"did you mean {close!r}?" if close else None)
+        if not isinstance(array, np.ndarray):
+            raise InvalidInputError(
+                "not an array", where=f"output {name!r}", expected="a NumPy array", got=_seen(array)
+            )
+        if any(np.may_share_memory(array, other) for other in taken):
+            fix = "give each output memory of its own"
+            raise InvalidInputError("memory that an input or another output has", where=f"output {name!r}", fix=fix)
+        given[positions[name]] = array
+        taken.append(array)
+    return given
+
+
+def placed_outputs(outputs: list[Any], given: Sequence[Array | None], names: Sequence[str]) -> list[Any]:
+    """Outputs copied to the caller's arrays where there are some. InvalidInputError when one does not fit."""
+    placed = list(outputs)
+    for index, array in enumerate(given):
+        if array is None:
+            continue
+        value = outputs[index]
+        where = f"output {names[index]!r}"
+        if not isinstance(value, np.ndarray):
+            raise InvalidInputError("not a tensor", where=where, fix="leave it out of `out`")
+        np.copyto(fitting(array, value.shape, value.dtype, where), value)
+        placed[index] = array
+    return placed
 
 
 def _shared_symbols(specs: Sequence[InputSpec]) -> tuple[tuple[str, tuple[tuple[int, int], ...]], ...]:

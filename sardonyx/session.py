@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sardonyx import config
 from sardonyx.errors import InvalidInputError, ModelFileError
-from sardonyx.feeds import Feeds, NodeArg, closest, input_spec, node_arg
+from sardonyx.feeds import Feeds, NodeArg, closest, given_outputs, input_spec, node_arg, placed_outputs
 from sardonyx.garbage import no_garbage_collection
 from sardonyx.options import GraphOptimizationLevel, RunOptions, SessionOptions
 from sardonyx.plan import Plan
 from sardonyx.providers import registry
-from sardonyx.providers.base import CompileOptions, Executable, StepTime
+from sardonyx.providers.base import CompileOptions, Executable, StepTime, WritesInto
 from sardonyx.providers.functions import expand_functions
 from sardonyx.providers.partition import Partition, Placement, partition
 from sardonyx.trace import Trace
@@ -89,8 +89,12 @@ class InferenceSession:
         parts = partition(model, [choice.provider for choice in self._choices])
         self._placements = parts.placements
         self._executables = self._compile(parts)
+        self._execute_into = None
         if parts.whole:
-            self._execute = self._executables[0][1].run
+            whole = self._executables[0][1]
+            self._execute = whole.run
+            if isinstance(whole, WritesInto):
+                self._execute_into = whole.run_into
         else:
             compiled = [executable for _, executable in self._executables]
             models = [segment.model for segment in parts.segments]
@@ -103,18 +107,35 @@ class InferenceSession:
         output_names: Sequence[str] | None,
         input_feed: Mapping[str, Any],
         run_options: RunOptions | None = None,
+        *,
+        out: Mapping[str, Any] | None = None,
     ) -> list[Any]:
         """Values of the named outputs (None or nothing: all, in the model's order).
 
         `input_feed` holds, by name, NumPy arrays of the declared types, or DLPack objects, which are read in
         place, or Python numbers and lists. Nothing is converted silently: a wrong type, rank or dimension, a
         missing, unknown or inconsistent input is an InvalidInputError.
+
+        `out` holds arrays to write outputs to, by name: of their types and dims, contiguous, and apart from the inputs
+        and each other. Those outputs are these arrays; the others are new ones.
         """
         if run_options is not None and not isinstance(run_options, RunOptions):
             raise _wrong_options("run_options", "sardonyx.RunOptions", run_options)
         chosen = self._chosen(output_names) if output_names else None
         inputs = self._feeds.bind(input_feed)
-        outputs = self._execute(inputs) if self._trace is None else self._run_traced(inputs, self._trace)
+        given = None if out is None else given_outputs(out, self._positions, input_feed.values())
+        if self._trace is not None:
+            outputs = self._run_traced(inputs, self._trace)
+        elif given is not None and self._execute_into is not None:
+            return self._pick(self._execute_into(inputs, given), chosen)
+        else:
+            outputs = self._execute(inputs)
+        if given is not None:
+            outputs = placed_outputs(outputs, given, [value.name for value in self._outputs])
+        return self._pick(outputs, chosen)
+
+    @staticmethod
+    def _pick(outputs: list[Any], chosen: Sequence[int] | None) -> list[Any]:
         return outputs if chosen is None else [outputs[position] for position in chosen]
 
     def get_inputs(self) -> list[NodeArg]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 _WORTH_SHARING = 1 << 15
-"""Multiply-adds of one time of one sequence from which threads share it: it takes them as long as to meet twice."""
+"""Multiply-adds of one time of one sequence from which threads share it: a guess of what meeting costs."""
 
 _Activation = Callable[[ExprBuilder, int, float, float], int]
 

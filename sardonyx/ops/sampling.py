@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dims import is_open
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import identity
 from sardonyx.compiler.fuse import Fusion
@@ -215,7 +216,7 @@ def _rearrange(ctx: Lowering, node: ir.Node, source: View, target: View) -> None
     order = tuple(axis for axis in order if target.dims[axis] == 1) + tuple(a for a in order if target.dims[a] > 1)
     columns, length, run = 0, 1, 1
     for axis in reversed(order):
-        if target.strides[axis] != length or target.dims[axis] == 1 or length >= _ROW:
+        if target.strides[axis] != length or target.dims[axis] == 1 or is_open((length,)) or length >= _ROW:
             break
         run = run * target.dims[axis] if source.strides[axis] == length == run else run
         columns, length = columns + 1, length * target.dims[axis]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sardonyx.compiler.dims import exactly, least, most
+from sardonyx.compiler.dims import exactly, hint, least, most
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.window import AXIS, WindowAxis, window_tables
 from sardonyx.compiler.lower import arguments
@@ -140,7 +140,7 @@ def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: s
                 "the window is larger than the padded input",
                 where=where,
                 expected=f"at least {span} on spatial axis {axis}",
-                got=str(size[axis] + low + high),
+                got=str(hint(size[axis] + low + high)),
             )
         last = room // stride[axis]
         if ceil:  # a last window may reach over the end, but it must start inside the input or its left pad

@@ -77,6 +77,18 @@ class Executable(Protocol):
 
 
 @runtime_checkable
+class WritesInto(Protocol):
+    """An executable that can write to memory it is given."""
+
+    def run_into(self, inputs: Sequence[Array], out: Sequence[Array | None]) -> list[Array]:
+        """As `Executable.run`, each output into the array given for it, if there is one.
+
+        InvalidInputError when one has another type or other dims than the output.
+        """
+        ...
+
+
+@runtime_checkable
 class Provider(Protocol):
     """A way to run nodes. Register one under the entry-point group `sardonyx.providers`."""
 

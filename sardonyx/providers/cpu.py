@@ -131,6 +131,10 @@ class CPUExecutable:
         """See `providers.base.Executable`."""
         return self._native.run(inputs)
 
+    def run_into(self, inputs: Sequence[Array], out: Sequence[Array | None]) -> list[Array]:
+        """See `providers.base.WritesInto`."""
+        return self._native.run(inputs, out)
+
     def profile(self) -> list[StepTime]:
         """See `providers.base.Executable`."""
         return [StepTime(*step) for step in self._native.times()]

@@ -140,7 +140,6 @@ def _definition(node: ir.Node, model: ir.Model) -> onnx.FunctionProto | None:
 
 def _type(value: ir.Value | None) -> bytes | None:
     """The serialised type of an input, empty for one not given; None when it is not known."""
-    import onnx
     from onnx_ir import serde
 
     if value is None:

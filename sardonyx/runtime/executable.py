@@ -165,8 +165,8 @@ class NativeExecutable:
             self._versions.popitem(last=False)
         return found
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Outputs of the subgraph, in order."""
+    def run(self, inputs: Sequence[Array], out: Sequence[Array | None] | None = None) -> list[Array]:
+        """Outputs of the subgraph, in order; into the arrays of `out` where there are some, apart from the inputs."""
         arrays = [a if a.flags.c_contiguous and a.flags.aligned else np.require(a, None, ["C", "A"]) for a in inputs]
         binding = self.binding(tuple([array.shape for array in arrays]))
         try:
@@ -177,7 +177,7 @@ class NativeExecutable:
             frame = workspace.frame(binding)
             if self._profile:
                 self._newest = (binding, frame)
-            return frame.run(arrays)
+            return frame.run(arrays, out)
         except MemoryError as error:
             raise ExecutionError("not enough memory for the results", got=str(error)) from error
         finally:

@@ -14,9 +14,10 @@ import numpy as np
 
 from sardonyx.compiler import executor as native
 from sardonyx.compiler.memory import ALIGNMENT, MemoryPlan
-from sardonyx.compiler.program import Counted, Program
-from sardonyx.errors import ExecutionError, InvalidInputError
+from sardonyx.compiler.program import Counted, Program, View
+from sardonyx.errors import ExecutionError
 from sardonyx.runtime.blueprint import Blueprint, address_of
+from sardonyx.runtime.given import fitting
 from sardonyx.runtime.threads import ThreadPool, words
 
 Array = np.ndarray[Any, Any]
@@ -213,21 +214,14 @@ class Frame:
         return outputs
 
     def _given(self, out: Sequence[Array | None]) -> list[Array]:
-        """The caller's arrays, and new ones where there is none. InvalidInputError when one does not fit."""
+        """The caller's arrays, and new ones where there is none or only the run tells how much there is."""
         outputs = []
         for (dims, dtype), array, value in zip(self._made, out, self._program.outputs, strict=True):
-            if array is None:
+            if array is None or isinstance(value, Counted):
                 outputs.append(np.empty(dims, dtype))
                 continue
-            fits = array.shape == dims and array.dtype == dtype and not isinstance(value, Counted)
-            if not (fits and array.flags.carray):
-                raise InvalidInputError(
-                    "an array for an output does not fit",
-                    expected=f"{dtype} {list(dims)}, writeable, in C order",
-                    got=f"{array.dtype} {list(array.shape)}",
-                    fix="leave it out to get a new one" if isinstance(value, Counted) else None,
-                )
-            outputs.append(array)
+            name = value.buffer.name if isinstance(value, View) else ""
+            outputs.append(fitting(array, dims, dtype, f"output {name!r}"))
         return outputs
 
     def _finish(self, outputs: list[Array]) -> None:

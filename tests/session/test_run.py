@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 from small_models import CONV, SCALE, TWO_INPUTS, model
 
 import sardonyx
@@ -234,3 +235,52 @@ def test_bad_run_options(scale):
     with pytest.raises(InvalidInputError, match="run_options"):
         scale.run(None, {"x": [[1, 2, 3]]}, run_options={"logid": "a"})
     scale.run(None, {"x": [[1, 2, 3]]}, sardonyx.RunOptions(logid="a"))
+
+
+def test_outputs_into_the_callers_arrays() -> None:
+    """In a session of one native program, and in one that a host step cuts."""
+    for op in ("Relu", "Bernoulli"):
+        nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Neg", ["h"], ["y"])]
+        if op == "Bernoulli":  # which no provider compiles
+            nodes.append(helper.make_node(op, ["h"], ["b"]))
+        given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])]
+        made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("y", "h")]
+        graph = helper.make_graph(nodes, "g", given, made)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        session = sardonyx.InferenceSession(model)
+        x, y = np.arange(6, dtype=np.float32).reshape(2, 3) - 2, np.full((2, 3), 9, np.float32)
+        (first, second) = session.run(None, {"x": x}, out={"y": y})
+        assert first is y
+        np.testing.assert_array_equal(y, -np.maximum(x, 0))
+        np.testing.assert_array_equal(second, np.maximum(x, 0))
+        (only,) = session.run(["y"], {"x": x + 1}, out={"y": y})
+        assert only is y
+        np.testing.assert_array_equal(y, -np.maximum(x + 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ({"z": np.zeros((2, 3), np.float32)}, "no output 'z'"),
+        ({"y": [0.0]}, "not an array"),
+        ({"y": np.zeros((3, 2), np.float32)}, "does not fit"),
+        ({"y": np.zeros((2, 3), np.float64)}, "does not fit"),
+        ({"y": np.zeros((3, 2), np.float32).T}, "does not fit"),
+        ({"y": np.broadcast_to(np.float32(0), (2, 3))}, "does not fit"),
+        (["y"], "not a dict"),
+    ],
+)
+def test_arrays_for_outputs_that_cannot_be(out: object, message: str) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    session = sardonyx.InferenceSession(model)
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(sardonyx.InvalidInputError, match=message):
+        session.run(None, {"x": x}, out=out)  # type: ignore[arg-type]
+    with pytest.raises(sardonyx.InvalidInputError, match="memory that an input"):
+        session.run(None, {"x": x}, out={"y": x})
