@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sardonyx.compiler.dims import hint
+from sardonyx.compiler.dims import hint, is_open
 from sardonyx.compiler.kernels.depthwise import Depthwise, DepthwiseRows
 from sardonyx.compiler.kernels.gemm import ImplicitGemm, dot_tile, pack_dot
 from sardonyx.compiler.layout import uniform_stride
@@ -287,8 +287,8 @@ def _row_tile(shape: Windows, pixels: int, vectors: int) -> tuple[int, int]:
     vector, where that leaves fewer pixels to be computed twice or the taps more registers.
     """
     out = shape.out[-1]
-    if out < pixels:
-        return int(out), vectors
+    if out < pixels:  # open rows as short as this one are many: tiles for the shortest
+        return (1 if out == 1 else 2 if is_open((out,)) else out), vectors
     if vectors == 1:
         return pixels, vectors
     now = hint(out)
