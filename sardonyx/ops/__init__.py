@@ -1,8 +1,8 @@
 """What each operator means to the compiler, one family a file. Importing the package fills the table."""
 
 from sardonyx.ops import (
-    control,
     attention,
+    control,
     convolution,
     einsum,
     elementwise,
