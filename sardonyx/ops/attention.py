@@ -183,7 +183,10 @@ def attention(ctx: Lowering, node: ir.Node) -> None:
     width = v.dims[3]
     flat = len(ctx.dims(given[0])) == 3
     dims = (batch, rows, heads * width) if flat else (batch, heads, rows, width)
-    result = ctx.result(node.outputs[0], dims, own)
+    # Where heads are put back behind rows next, they lie there already.
+    turned = not flat and all(user.op_type == "Transpose" for user, _ in node.outputs[0].uses())
+    strides = (rows * heads * width, width, heads * width, 1) if turned else None
+    result = ctx.result(node.outputs[0], dims, own, strides)
     target = result if own is kind else ctx.temporary(dims, kind)
     mask = _mask(ctx, given[3], (batch, heads, rows, k.dims[2]), heads // k.dims[1])
     scoring, more = _scoring(ctx, node, mask, past)
