@@ -73,7 +73,7 @@ def pack(ctx: Lowering, value: ir.Value, matrix: View, width: int, vectors: int)
 
 def register_tile(ctx: Lowering, node: ir.Node, dtype: DType, m: int, n: int, depth: int) -> tuple[int, int]:
     """(rows, vectors) of the register tile for a product of m rows, n columns and `depth` terms."""
-    m = hint(m)
+    m = max(hint(m), _FEW_ROWS) if is_open((m,)) else m  # where rows are few now there may be many another time
     costs = tile_costs(ctx.target, dtype, m, n)
     return ctx.choices.best(("tile", dtype.value, m, n, depth), costs, costs.__getitem__, node.name or "")
 
@@ -183,6 +183,8 @@ _PANELS_TOGETHER = 4
 """Panels that a chunk of a block of the first matrix passes while it is near."""
 _MOST_ROWS = 8
 """Of a product's tiles: there is code for each height."""
+_FEW_ROWS = 96
+"""Of an open number of rows: with more of them the last tile, which may be nearly empty, counts little."""
 _MANY = 1 << 16
 """What stands for a number of rows, or of columns that is not known, when a tile is chosen."""
 

@@ -141,21 +141,25 @@ def _known_size(node: ir.Node) -> str | None:
 @lowers("AffineGrid", dtypes=FLOATS, known=(1,), supports=_known_size)
 def affine_grid(ctx: Lowering, node: ir.Node) -> None:
     """Places of GridSample under an affine map: a matrix product of the grid's own places with theta."""
-    theta, size = ctx.view(node.inputs[0]), ctx.known(node.inputs[1])
+    theta, size = ctx.view(node.inputs[0]), ctx.known_ints(node.inputs[1])
     value = node.inputs[0]
     assert value is not None
     assert size is not None
-    batch, _, *lengths = (int(n) for n in size.reshape(-1))
+    batch, _, *lengths = size
     spatial = len(lengths)
-    if theta.dims != (batch, spatial, spatial + 1) or spatial not in (2, 3) or min(lengths) < 0:
-        raise InvalidModelError("theta does not fit the size", where=node.name, got=f"{theta.dims} for {size.tolist()}")
+    if theta.dims != (batch, spatial, spatial + 1) or spatial not in (2, 3) or any(length < 0 for length in lengths):
+        raise InvalidModelError("theta does not fit the size", where=node.name, got=f"{theta.dims} for {size}")
     dims = (batch, *lengths, spatial)
     check_result(node, dims, theta.dtype)
     corners = bool(node.attributes.get_int("align_corners", 0))
-    axes = [_own_places(length, corners) for length in lengths]
-    # The innermost axis comes first, a 1 for the offset last.
-    own = np.stack([*reversed(np.meshgrid(*axes, indexing="ij")), np.ones(lengths)], axis=-1)
-    a = ctx.constant(own.reshape(1, -1, spatial + 1).astype(theta.dtype.numpy))
+
+    def make(*lengths: int) -> tuple[np.ndarray]:
+        axes = [_own_places(length, corners) for length in lengths]
+        # The innermost axis comes first, a 1 for the offset last.
+        own = np.stack([*reversed(np.meshgrid(*axes, indexing="ij")), np.ones(lengths)], axis=-1)
+        return (own.reshape(1, -1, spatial + 1).astype(theta.dtype.numpy),)
+
+    (a,) = ctx.computed(make, lengths, ((theta.dtype, (1, prod(lengths), spatial + 1)),), "places")
     grouped = View(a.buffer, a.dtype, (batch, *a.dims[1:]), (0, *a.strides[1:]), a.offset)
     rows = tuple(range(1, 1 + spatial))
     product(ctx, node, grouped, (value, theta.permute((0, 2, 1))), dims, Axes(rows, 1 + spatial, (0,)))

@@ -51,7 +51,7 @@ def top_k(ctx: Lowering, node: ir.Node) -> None:
         return
     length, largest = x.dims[axis], bool(node.attributes.get_int("largest", 1))
     given_to_both = arguments(x=x, y=y, indices=indices, length=length, count=count, x_row=x_row, y_row=count)
-    by_heap, by_sorting = _nanoseconds(length, count, x.dtype)
+    by_heap, by_sorting = _nanoseconds(hint(length), count, x.dtype)
     heap = by_heap <= by_sorting
     ctx.step(
         TopK(largest, x.dtype) if heap else SortRows(largest, x.dtype),

@@ -16,6 +16,7 @@ from sardonyx.compiler.dims import (
     array_of,
     broadcast_dims,
     evaluate,
+    exactly,
     hint,
     is_open,
     least,
@@ -64,6 +65,27 @@ def test_what_always_holds_needs_no_guard(trace: Trace) -> None:
     assert -(-s // 4) >= 1
     assert s % 4 < 4
     assert sorted([s * t * 4, 4, s * 4]) == [4, s * 4, s * t * 4]
+    assert trace.guards == ()
+
+
+def test_floors_are_weighed_as_what_they_are_floors_of(trace: Trace) -> None:
+    s, t = trace.symbol("s", 16), trace.symbol("t", 5)
+    assert s - 2 * (s // 2) >= 0
+    assert 2 * ((s + 1) // 2) >= s
+    assert s * t >= 3 * (s // 3) * t
+    half = (s + 1) // 2
+    assert 2 * ((half + 1) // 2) - half < 2
+    assert most(0, 2 * half - s + 1) == 2 * half - s + 1
+    assert -(-7 // s) >= 1
+    assert -(-s // -(-s // 4)) >= 1
+    assert trace.guards == ()
+
+
+def test_keys_do_not_compare(trace: Trace) -> None:
+    s, t = trace.symbol("s", 16), trace.symbol("t", 16)
+    found = {exactly((1, (s, t))): "one", exactly((1, (t, s))): "other"}
+    assert found[exactly((1, (s + 1 - 1, t)))] == "one"
+    assert exactly((2, (3,))) == (2, (3,))
     assert trace.guards == ()
 
 

@@ -16,7 +16,7 @@ from sardonyx.model.proto import to_proto
 from sardonyx.providers.cpu import CPUExecutable
 from sardonyx.runtime.executable import NativeExecutable
 from sardonyx.zoo import architectures
-from tests.suites.operators import CASES, Case
+from tests.suites.operators import CASES, Case, floats, node
 
 CLASSIFIERS = ("resnet18", "mobilenetv2", "shufflenetv2", "densenet121", "efficientnet-b0", "c3d")
 OF_ANY_SIZE = {
@@ -85,6 +85,28 @@ def test_all_images_from_one_lowering(name: str) -> None:
         frames = [int(random.integers(9, 20)) for _ in frames]
         compare(ours, theirs, [int(random.integers(2, 5)), 3, *frames, height, width])
     assert native(ours).lowerings <= programs
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_resized_to_the_size_of_another(mode: str) -> None:
+    """As decoders do it: the sizes are computed in the graph."""
+    nodes = [
+        node("Conv", "x w", "low", strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Shape", "x", "sides", start=2),
+        node("Shape", "low", "rest", end=2),
+        node("Concat", "rest sides", "sizes", axis=0),
+        node("Resize", "low _ _ sizes", "wide", mode=mode, coordinate_transformation_mode="asymmetric"),
+        node("Conv", "x w", "high", pads=[1, 1, 1, 1]),
+        node("Add", "wide high"),
+    ]
+    model = Case("decoder", nodes, {"x": floats(2, 3, 16, 16)}, {"w": floats(20, 3, 3, 3)}).model(infer=False)
+    for axis in (0, 2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"d{axis}"
+    data = onnx.shape_inference.infer_shapes(model).SerializeToString()
+    ours, theirs = sardonyx.InferenceSession(data), onnxruntime.InferenceSession(data)
+    for dims in ((2, 3, 16, 16), (3, 3, 40, 28), (2, 3, 12, 64), (5, 3, 8, 10), (2, 3, 96, 80)):
+        compare(ours, theirs, dims)
+    assert native(ours).lowerings == 1
 
 
 def test_tables_are_shared_by_frames_and_freed_with_them() -> None:
