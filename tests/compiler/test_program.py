@@ -27,12 +27,12 @@ def case(name: str) -> Case:
     ("name", "kernels"),
     [
         ("chain", ["elementwise"]),
-        ("Conv-swish", ["elementwise", "implicitgemm", "elementwise"]),
+        ("Conv-swish", ["elementwise", "implicitgemm", "turn"]),
         ("Conv-residual", ["elementwise", "implicitgemm", "implicitgemm", "elementwise"]),
         ("MatMul-constant-fused", ["matmul"]),
         (
             "Conv-intermediate-escapes",
-            ["elementwise", "implicitgemm", "elementwise", "elementwise"],
+            ["elementwise", "implicitgemm", "elementwise", "turn"],
         ),
         ("Shape-arithmetic", ["elementwise"]),
         ("Transpose-default", ["elementwise"]),

@@ -131,8 +131,8 @@ def test_nothing_is_copied_between_layers(mode: str) -> None:
     """A decoder: its parts are written where they are joined, in the layout of the convolutions."""
     case = next(case for case in CASES if case.name == f"Resize-{mode}-joined")
     first, *middle, last = kernels(case)
-    assert (first, last) == ("elementwise", "elementwise")  # from and to channels first
-    assert "elementwise" not in middle
+    assert {first, last} <= {"elementwise", "turn"}  # from and to channels first
+    assert not {"elementwise", "turn"} & set(middle)
     assert middle.count("resample") == 1
     assert middle.count("implicitgemm") == 2 + 4
 
