@@ -184,7 +184,8 @@ def attention(ctx: Lowering, node: ir.Node) -> None:
     flat = len(ctx.dims(given[0])) == 3
     dims = (batch, rows, heads * width) if flat else (batch, heads, rows, width)
     # Where heads are put back behind rows next, they lie there already.
-    turned = not flat and all(user.op_type == "Transpose" for user, _ in node.outputs[0].uses())
+    users = {user.op_type for user, _ in node.outputs[0].uses()}
+    turned = not flat and users == {"Transpose"}
     strides = (rows * heads * width, width, heads * width, 1) if turned else None
     result = ctx.result(node.outputs[0], dims, own, strides)
     target = result if own is kind else ctx.temporary(dims, kind)

@@ -80,8 +80,8 @@ def _replace(model: ir.Model, node: ir.Node, index: int, owner: dict[ir.Node, in
     from onnx_ir.passes.common import InlinePass
 
     body = _definition(node, model)
-    if body is None:
-        return False
+    if body is None or any(attribute.type.name in ("GRAPH", "GRAPHS") for attribute in node.attributes.values()):
+        return False  # the inliner knows no functions of graphs
     before = set(model.graph)
     for name, default in _schema_defaults(node, model).items():
         if name not in node.attributes and any(_refers(part, name) for part in body.node):
@@ -158,7 +158,10 @@ def _means_the_same(node: onnx.NodeProto, version: int, opset: int) -> bool:
 
     if node.domain not in ("", "ai.onnx"):
         return False
-    old, new = (onnx.defs.get_schema(node.op_type, number) for number in (version, opset))
+    try:
+        old, new = (onnx.defs.get_schema(node.op_type, number) for number in (version, opset))
+    except onnx.defs.SchemaError:
+        return False
     if old.since_version == new.since_version:
         return True
     kept = all(

@@ -88,9 +88,12 @@ def partition(model: ir.Model, providers: Sequence[Provider]) -> Partition:
 
 
 def _claims(model: ir.Model, nodes: Sequence[ir.Node], providers: Sequence[Provider]) -> list[dict[ir.Node, Claim]]:
-    """Each provider's answers; when the first claims everything the others are not asked."""
+    """Each provider's answers; the others are not asked when the first claims all nodes, none of which is to be alone,
+    so that no cut can make it take a claim back.
+    """
     first = dict(providers[0].claims(model))
-    if all(first.get(node, _NO_ANSWER).accepted for node in nodes):
+    found = [first.get(node, _NO_ANSWER) for node in nodes]
+    if all(claim.accepted and not claim.alone and not claim.counts for claim in found):
         return [first]
     return [first, *(dict(provider.claims(model)) for provider in providers[1:])]
 
