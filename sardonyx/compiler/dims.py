@@ -435,6 +435,11 @@ def evaluate(terms: Iterable[tuple[Monomial, int]], atoms: Sequence[int]) -> int
     return total
 
 
+def value_of(number: int, atoms: Sequence[int]) -> int:
+    """What a number is for values of the atoms."""
+    return evaluate(number.terms.items(), atoms) if isinstance(number, Dim) else number
+
+
 def _python(value: int) -> int:
     """Without NumPy's types."""
     return value if isinstance(value, Dim) else int(value)

@@ -91,7 +91,7 @@ class Version:
         plan = self.plan if self.plan is not None and self.plan.fits(sizes) else self._grown(values, sizes)
         _check_memory(plan, int(sizes[self.blueprint.results].sum()))
         self.plan = plan
-        return Binding(self.blueprint, numbers, plan)
+        return Binding(self.blueprint, atoms, numbers, plan)
 
     def _grown(self, values: Sequence[int], sizes: Array) -> MemoryPlan:
         """A plan with room for these sizes; when it is not the first, with room for larger dims as well."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.compiler import executor as native
+from sardonyx.compiler.dims import value_of
 from sardonyx.compiler.memory import ALIGNMENT, MemoryPlan
 from sardonyx.compiler.program import Counted, Program, View
 from sardonyx.errors import ExecutionError
@@ -34,9 +35,12 @@ class Constants:
 
 @dataclass(eq=False)
 class Binding:
-    """A program for one choice of its open dims: its numbers, and where its temporaries lie in an arena."""
+    """A program for one choice of its open dims: the values of the atoms they are computed from (`dims.Trace`), its
+    numbers, and where its temporaries lie in an arena.
+    """
 
     blueprint: Blueprint
+    atoms: Sequence[int]
     numbers: Array
     plan: MemoryPlan
     _computed: Callable[[], Constants | None] = field(default=lambda: None, repr=False)
@@ -52,8 +56,7 @@ class Binding:
     @property
     def program(self) -> Program:
         """The program with its numbers in place of open dims."""
-        find = self.blueprint.numbers.index
-        return self.blueprint.program.bound(lambda number: int(self.numbers[find(number)]))
+        return self.blueprint.program.bound(lambda number: value_of(number, self.atoms))
 
 
 class Workspace:

@@ -132,3 +132,16 @@ def test_a_size_too_large_for_memory_is_an_error(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(sardonyx.ExecutionError, match="too much memory"):
         session.run(None, feeds(session, {"batch": 500, "sequence": 500}, 0))
     assert session.run(None, feeds(session, {"batch": 2, "sequence": 11}, 0))
+
+
+def test_the_program_of_a_binding_has_its_numbers() -> None:
+    """As tools show it, whatever sizes it was lowered for."""
+    data = to_proto(architectures.build("bert-base", **SMALL["bert-base"]), "small").SerializeToString()
+    session = sardonyx.InferenceSession(data)
+    native = executable(session)._native
+    session.run(None, feeds(session, {"batch": 2, "sequence": 10}, 0))
+    program = native.program(((3, 7),) * 3)
+    assert native.lowerings == 1
+    assert not program.is_open
+    assert program.inputs[0].dims == (3, 7)
+    program.verify()
