@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sardonyx.compiler.dims import broadcast_dims, hint, is_open, least, most
+from sardonyx.compiler.dims import broadcast_dims, exactly, hint, is_open, least, most
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import ExprBuilder
 from sardonyx.compiler.kernels.dots import Dots
 from sardonyx.compiler.kernels.gemm import PackPanels, pack_panels, tile_costs
-from sardonyx.compiler.kernels.matmul import COLUMNS, PANELS, ROWS, TURNS, MatMul
+from sardonyx.compiler.kernels.matmul import COLUMNS, PANELS, ROWS, TURNS, MatMul, PackRows
 from sardonyx.compiler.layout import uniform_stride
 from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View
@@ -140,13 +140,16 @@ def multiply(ctx: Lowering, node: ir.Node, a: View, b: tuple[ir.Value | None, Vi
         rows, vectors = 1, _vectors_of_a_row(ctx, a.dtype, n)
     width = vectors * ctx.target.lanes(a.dtype)
     panels, tiles, groups = -(-n // width), -(-m // rows), outer * inner
-    longest = most(TURNS, ctx.target.l1_bytes // 2 // (width * a.dtype.size))
+    longest = most(TURNS, ctx.target.l1_bytes // (width * a.dtype.size))
     chunk = -(-(depth // most(1, depth // longest) + 1) // TURNS) * TURNS
     together = _PANELS_TOGETHER if type(depth) is int and depth >= 2 * longest else 1
     parts, block = -(-panels // together), -(-_BLOCK_ROWS // rows)
     blocks = most(-(-tiles // block), least(tiles, -(-4 * ctx.threads // most(1, groups * parts))))
     second = _second(ctx, value, right, width)
-    kernel = MatMul(rows, vectors, second.source, a.dtype, epilogue, contiguous=a.strides[3] == 1 or depth == 1)
+    several = type(m) is not int or m > rows
+    packed = second.source == PANELS and groups == 1 and a.strides[3] == 1 and several
+    kernel = MatMul(rows, vectors, second.source, a.dtype, epilogue, a.strides[3] == 1 or depth == 1, packed)
+    a = _packed_rows(ctx, a, rows) if packed else a
     ctx.step(
         kernel,
         _factors(a, second, y)
@@ -159,6 +162,25 @@ def multiply(ctx: Lowering, node: ir.Node, a: View, b: tuple[ir.Value | None, Vi
         scratch=kernel.scratch(ctx.target, together, block, 2 * longest + TURNS),
         consumes=consumed(epilogue),
     )
+
+
+def _packed_rows(ctx: Lowering, a: View, rows: int) -> View:
+    """One matrix in tiles of at most `rows` rows (`PackRows`), once for all products that read it like that."""
+
+    def make() -> View:
+        m, depth = a.dims[2:]
+        y = ctx.temporary((1, 1, m, depth), a.dtype)
+        ctx.step(
+            PackRows(rows, a.dtype),
+            arguments(x=a, y=y, m=m, depth=depth, x_row=a.strides[2]),
+            domain=-(-m // rows),
+            label="pack rows",
+            cost=rows * hint(depth),
+        )
+        return y
+
+    place = (a.buffer.index, exactly((a.offset, a.dims, a.strides)), rows)
+    return ctx.once(("rows", *place), make)
 
 
 def _dots(ctx: Lowering, a: View, right: View, y: View, fusion: Fusion) -> None:
@@ -179,7 +201,7 @@ def _dots(ctx: Lowering, a: View, right: View, y: View, fusion: Fusion) -> None:
 
 _BLOCK_ROWS = 192
 """Of a product's first matrix that pass each panel of the second: so often is what is read of those used."""
-_PANELS_TOGETHER = 4
+_PANELS_TOGETHER = 2
 """Panels that a chunk of a block of the first matrix passes while it is near."""
 _MOST_ROWS = 8
 """Of a product's tiles: there is code for each height."""

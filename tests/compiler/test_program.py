@@ -29,7 +29,7 @@ def case(name: str) -> Case:
         ("chain", ["elementwise"]),
         ("Conv-swish", ["elementwise", "implicitgemm", "turn"]),
         ("Conv-residual", ["elementwise", "implicitgemm", "implicitgemm", "elementwise"]),
-        ("MatMul-constant-fused", ["matmul"]),
+        ("MatMul-constant-fused", ["packrows", "matmul"]),
         (
             "Conv-intermediate-escapes",
             ["elementwise", "implicitgemm", "elementwise", "turn"],

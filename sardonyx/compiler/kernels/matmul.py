@@ -62,7 +62,7 @@ class MatMul(Kernel):
 
     `source` says how w lies. A matrix in panels is read as it is. Of a plain one a panel is copied to the scratch
     memory, transposed if need be, unless all its columns are there and too few rows follow to pay for that.
-    `contiguous`: the stride of x along the depth is 1.
+    `contiguous`: the stride of x along the depth is 1. `packed`: x lies as `PackRows` leaves it.
     """
 
     rows: int
@@ -71,6 +71,7 @@ class MatMul(Kernel):
     dtype: DType
     epilogue: Epilogue
     contiguous: bool = True
+    packed: bool = False
 
     def parameters(self) -> tuple[Parameter, ...]:
         """x, w and y, counts, strides.
@@ -120,7 +121,10 @@ class MatMul(Kernel):
                     begin = tile * height + k.min(tile, higher)
                     place = sums + ((number - panel) * rows.count + begin - start) * width
                     count = height + k.pick(tile < higher, 1, 0)
-                    source = x + (begin * k.size("x_row") + at * k.size("x_column"))
+                    if self.packed:
+                        source = x + (begin * k.size("depth") + at * count)
+                    else:
+                        source = x + (begin * k.size("x_row") + at * k.size("x_column"))
                     here = _Panels(weights.first + (number - panel) * weights.apart, weights.apart, weights.step)
                     for some in range(self.rows, 0, -1):
                         with k.when(count.equals(some)):
@@ -179,8 +183,8 @@ class MatMul(Kernel):
         lanes = k.target.lanes(self.dtype)
         sums = self._sums(k.target, height)
         acc = [k.const(0, self.dtype, lanes) for _ in range(sums * height * self.vectors)]
-        rows = [x + k.size("x_row") * r for r in range(height)]
-        step = k.index(1) if self.contiguous else k.size("x_column")
+        rows = [x + (r if self.packed else k.size("x_row") * r) for r in range(height)]
+        step = k.index(height) if self.packed else k.index(1) if self.contiguous else k.size("x_column")
         together = TURNS if self.contiguous or sums > 1 else 1
 
         def turn(at: Int, weights: Ptr, part: int) -> None:
@@ -234,3 +238,53 @@ class MatMul(Kernel):
                     k.store(value, target + v * lanes, mask)
 
         k.either(left >= self.vectors * lanes, lambda: write(False), lambda: write(True))
+
+
+@dataclass(frozen=True)
+class PackRows(Kernel):
+    """The rows of a matrix in the tiles of a `MatMul` of at most `rows` rows, those of a tile side by side:
+    y[tile][i][r] = x[tile + r, i], one tile after another.
+
+    A product reads a tile once for each panel of its other matrix: from one place then, not from as many as it has
+    rows, which are often a power of two apart and so share few lines of the cache.
+    """
+
+    rows: int
+    dtype: DType
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """x with contiguous rows `x_row` apart, y, and the counts."""
+        return (
+            Parameter("x", self.dtype),
+            Parameter("y", self.dtype),
+            *(Parameter(s) for s in ("m", "depth", "x_row")),
+        )
+
+    def emit(self, k: Builder) -> None:
+        """One tile an item."""
+        tiles = (k.size("m") + (self.rows - 1)) // self.rows
+        height, higher = k.size("m") // tiles, k.size("m") % tiles
+        with k.loop(k.end, start=k.begin) as tile:
+            begin = tile * height + k.min(tile, higher)
+            source, target = k.pointer("x") + begin * k.size("x_row"), k.pointer("y") + begin * k.size("depth")
+            count = height + k.pick(tile < higher, 1, 0)
+            for some in range(self.rows, 0, -1):
+                with k.when(count.equals(some)):
+                    self._tile(k, source, target, some)
+
+    def _tile(self, k: Builder, source: Ptr, target: Ptr, height: int) -> None:
+        lanes, depth = k.target.lanes(self.dtype), k.size("depth")
+        rows = [source + k.size("x_row") * r for r in range(height)]
+        # Vectors reach into what follows, which is written later: so the end of a tile is left to single elements.
+        whole = k.max(depth - lanes, 0) // lanes * lanes
+        with k.loop(whole, step=lanes) as i:
+            blocks = []
+            for first in range(0, height, lanes):
+                block = [k.load(row + i, lanes) for row in rows[first : first + lanes]]
+                blocks.append(k.transpose([*block, *block[-1:] * (lanes - len(block))]))
+            for turn in range(lanes):
+                for index, block in enumerate(blocks):
+                    k.store(block[turn], target + ((i + turn) * height + index * lanes))
+        with k.loop(depth, start=whole) as i:
+            for r, row in enumerate(rows):
+                k.store(k.load(row + i), target + (i * height + r))
