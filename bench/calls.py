@@ -50,7 +50,7 @@ def call_cost(case: Case, threads: int, rounds: int, seconds: float, progress: C
 
 def _parts(run: Run, case: Case, threads: int) -> tuple[float, float, float]:
     """What percentage of a call is checks, binding and native: a call, its program's run and its steps by turns."""
-    graph, made = compiled(case.path, threads)
+    graph, made = compiled(case.path, threads, case.inputs)
     (segment,) = made.segments
     feeds = [case.inputs[value.name or ""] for value in graph.inputs]
     times = []

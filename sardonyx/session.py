@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | ir.Model | onnx.ModelProto
 
-_NEWEST_OPSET = 24  # of the operators that passes may put into a session's model
 MODE_ENTRY = "sardonyx.mode"
 """The session config entry that says what a session's calls are to be good at, in place of the knob `mode`."""
 Providers = Sequence[str | tuple[str, Mapping[str, Any]]]
@@ -350,19 +349,21 @@ def _serialized(model: ir.Model | onnx.ModelProto) -> bytes:
 
 def _prepare(model: ir.Model, options: SessionOptions) -> ir.Model:
     """The model as it is partitioned: functions expanded, shapes inferred, optimised."""
-    from sardonyx.model.shapes import infer_shapes
+    from sardonyx.model.shapes import fix_dimensions, infer_shapes
     from sardonyx.passes.inline import inline_functions
     from sardonyx.passes.normalize import normalized
-    from sardonyx.passes.pipeline import optimize
+    from sardonyx.passes.pipeline import NEWEST_OPSET, optimize
     from sardonyx.passes.verify import Debug
 
     inline_functions(model)
-    _fix_dimensions(model.graph, options.free_dimension_overrides)
+    unknown = fix_dimensions(model.graph, options.free_dimension_overrides)
+    if unknown:
+        warnings.warn(f"no dimension of the model is called {', '.join(map(repr, unknown))}", stacklevel=3)
     infer_shapes(model)
     level = _level(options.graph_optimization_level)
     debug = Debug() if config.DEBUG.get() else None
     # A file can only hold operators of the model's own opset.
-    newest = None if options.optimized_model_filepath else _NEWEST_OPSET
+    newest = None if options.optimized_model_filepath else NEWEST_OPSET
     if level == "off":
         model = normalized(model)
     else:
@@ -378,26 +379,6 @@ def _level(level: GraphOptimizationLevel) -> Literal["off", "basic", "all"]:
     if level == GraphOptimizationLevel.ORT_DISABLE_ALL:
         return "off"
     return "basic" if level == GraphOptimizationLevel.ORT_ENABLE_BASIC else "all"
-
-
-def _fix_dimensions(graph: ir.Graph, sizes: Mapping[str, int]) -> None:
-    """Put sizes in place of symbols, on every value of the graph, in place."""
-    import onnx_ir as ir
-
-    if not sizes:
-        return
-    found: set[str] = set()
-    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
-        if value.shape is None:
-            continue
-        names = [None if isinstance(dim, int) else dim.value for dim in value.shape.dims]
-        found.update(name for name in names if name and name in sizes)
-        if not found.isdisjoint(names):
-            value.shape = ir.Shape(
-                [sizes.get(name, dim) if name else dim for name, dim in zip(names, value.shape.dims, strict=True)]
-            )
-    if unknown := [name for name in sizes if name not in found]:
-        warnings.warn(f"no dimension of the model is called {', '.join(map(repr, unknown))}", stacklevel=4)
 
 
 def _metadata(model: ir.Model) -> ModelMetadata:

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
+import numpy as np
+
 from sardonyx.compiler.memory import MemoryPlan, plan_memory
 from sardonyx.compiler.program import Buffer, BufferKind, Program, Step, View
 from sardonyx.errors import ProviderError
@@ -126,7 +128,7 @@ def measure_steps(model: Path, inputs: Inputs, limits: Roofline, *, runs: int = 
 
     ProviderError when the provider does not run all of the model natively. All input dims must be declared.
     """
-    graph, executable = compiled(model, limits.threads)
+    graph, executable = compiled(model, limits.threads, inputs)
     macs = _node_macs(graph)
     feeds = [inputs[value.name or ""] for value in graph.inputs]
     calls, times = [], []
@@ -246,22 +248,24 @@ def _report(steps: Sequence[Step], work: Work, ms: float, limits: Roofline, foot
     return StepReport(kernels, tuple(step.label for step in steps), work, ms, by[bound], bound)
 
 
-def compiled(path: Path, threads: int) -> tuple[ir.Graph, Compiled]:
-    """The graph as the provider `cpu` compiles it, every node with a name of its own, and its executables.
+def compiled(path: Path, threads: int, inputs: Inputs) -> tuple[ir.Graph, Compiled]:
+    """The graph as the provider `cpu` compiles it, every node with a name of its own, and its executables. Its symbols
+    have the sizes that the inputs give them.
 
     ProviderError when the provider does not run all of it natively.
     """
     from sardonyx.model import file
     from sardonyx.model.check import require_valid
-    from sardonyx.model.shapes import infer_shapes
-    from sardonyx.passes.pipeline import optimize
+    from sardonyx.model.shapes import fix_dimensions, infer_shapes
+    from sardonyx.passes.pipeline import NEWEST_OPSET, optimize
     from sardonyx.providers import registry
     from sardonyx.providers.partition import partition
 
     model = file.load(path)
     require_valid(model, str(path))
+    fix_dimensions(model.graph, _sizes(model.graph, inputs))
     infer_shapes(model)
-    model = optimize(model)
+    model = optimize(model, opset_ceiling=NEWEST_OPSET)
     for index, node in enumerate(model.graph):
         node.name = f"{node.op_type.lower()}_{index}" if not node.name or "+" in node.name else node.name
     provider = registry.get("cpu")
@@ -274,6 +278,16 @@ def compiled(path: Path, threads: int) -> tuple[ir.Graph, Compiled]:
     if len(native) != len(made):
         raise ProviderError("the provider has no program to look at", where=provider.name)
     return model.graph, Compiled(Plan(model, list(zip(parts, made, strict=True))), native)
+
+
+def _sizes(graph: ir.Graph, inputs: Inputs) -> dict[str, int]:
+    """Of the symbols in the graph's inputs."""
+    return {
+        dim.value: size
+        for value in graph.inputs
+        for dim, size in zip(value.shape or (), np.shape(inputs[value.name or ""]), strict=False)
+        if not isinstance(dim, int) and dim.value
+    }
 
 
 def _node_macs(graph: ir.Graph) -> dict[str, int]:

@@ -56,6 +56,21 @@ def infer_shapes(model: ir.Model) -> ir.Model:
     return model
 
 
+def fix_dimensions(graph: ir.Graph, sizes: Mapping[str, int]) -> list[str]:
+    """Put sizes in place of symbols, on every value of the graph, in place; the names that are no symbol's."""
+    found: set[str] = set()
+    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
+        if value.shape is None:
+            continue
+        names = [None if isinstance(dim, int) else dim.value for dim in value.shape.dims]
+        found.update(name for name in names if name and name in sizes)
+        if not found.isdisjoint(names):
+            value.shape = ir.Shape(
+                [sizes.get(name, dim) if name else dim for name, dim in zip(names, value.shape.dims, strict=True)]
+            )
+    return [name for name in sizes if name not in found]
+
+
 def infer_proto(model: ir.Model, dims: Mapping[str, int] | None = None) -> Any:
     """An onnx.ModelProto of the model with inferred types and no large weights.
 

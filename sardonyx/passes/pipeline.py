@@ -28,6 +28,9 @@ from sardonyx.passes.verify import Debug
 
 Level = Literal["off", "basic", "all"]
 
+NEWEST_OPSET = 24
+"""Of the operators that may be put into a model that is not written to a file."""
+
 PASSES: tuple[Pass, ...] = (
     FOLD_CONSTANTS,
     ELIMINATE_IDENTITY,

@@ -178,7 +178,7 @@ def test_ways() -> None:
     assert kernels(attention("rows", heads(20, 40))) == [AttentionBlocks]
     assert kernels(attention("row", heads(1, 40))) == [AttentionRow]
     assert kernels(attention("parts", heads(1, 40, batch=1, q=3, kv=1))) == [AttentionRow, AttentionParts]
-    back = [node("Transpose", "t", "r", perm=[0, 2, 1, 3]), node("Reshape", "r shape", "rows"), node("MatMul", "rows w")]
+    back = [node("Transpose", "t", "r", perm=[0, 2, 1, 3]), node("Reshape", "r shape", "z"), node("MatMul", "z w")]
     weights = {"shape": np.array([2, 20, -1]), "w": floats(4 * 16, 8)}
     turned = Case("back", [node("Attention", "q k v", "t"), *back], heads(20, 40), weights, opset=23)
     assert kernels(turned) == [AttentionBlocks, MatMul]
