@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sardonyx.compiler.program import Counted, Program, View
 from sardonyx.errors import ExecutionError
 from sardonyx.runtime.blueprint import Blueprint, address_of
 from sardonyx.runtime.given import fitting
+from sardonyx.runtime.results import LARGE, Results
 from sardonyx.runtime.threads import ThreadPool, words
 
 Array = np.ndarray[Any, Any]
@@ -65,6 +67,7 @@ class Workspace:
     def __init__(self, pool: ThreadPool, *, profile: bool) -> None:
         self.pool, self.profile = pool, profile
         self.arena = self.scratch = words(1)
+        self.results = Results()
         self._frames: OrderedDict[Binding, Frame] = OrderedDict()
 
     def frame(self, binding: Binding) -> Frame:
@@ -140,6 +143,8 @@ class Frame:
         native_memory = (self._job, self._table, self._tickets, self._blocks, workspace.scratch)
         weakref.finalize(self, pool.retire, native_memory)
         self._bind_given(blueprint, numbers)
+        self._results = workspace.results
+        self._large = any(prod(dims) * np.dtype(dtype).itemsize >= LARGE for dims, dtype in self._made)
 
     def _bases(self, binding: Binding, workspace: Workspace) -> Array:
         """Addresses by buffer, of those that are not given to each run."""
@@ -200,7 +205,13 @@ class Frame:
 
         ExecutionError when a step found something wrong with the values.
         """
-        outputs = [np.empty(dims, dtype) for dims, dtype in self._made] if out is None else self._given(out)
+        if out is not None:
+            outputs = self._given(out)
+        elif self._large:
+            self._results.begin()
+            outputs = [self._empty(dims, dtype) for dims, dtype in self._made]
+        else:
+            outputs = [np.empty(dims, dtype) for dims, dtype in self._made]
         holders = self._holders
         index = 0
         for array in inputs:
@@ -215,6 +226,11 @@ class Frame:
         if self._constant or self._counted:
             self._finish(outputs)
         return outputs
+
+    def _empty(self, dims: tuple[int, ...], dtype: Any) -> Array:
+        """Memory for an output, of memory used before where that is worth it."""
+        large = prod(dims) * np.dtype(dtype).itemsize >= LARGE
+        return self._results.array(dims, dtype) if large else np.empty(dims, dtype)
 
     def _given(self, out: Sequence[Array | None]) -> list[Array]:
         """The caller's arrays, and new ones where there is none or only the run tells how much there is."""
