@@ -18,6 +18,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_cast import cast_to
 
 from sardonyx import config
 
@@ -61,7 +62,7 @@ def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> list[Array]
     _widen(model.graph.node)
     for function in model.functions:
         _widen(function.node)
-    evaluator = ReferenceEvaluator(model, new_ops=[Conv, ConvTranspose, MaxPool, AveragePool, LRN, Erf, Gelu])
+    evaluator = ReferenceEvaluator(model, new_ops=[Conv, ConvTranspose, MaxPool, AveragePool, LRN, Cast, Erf, Gelu])
     feeds = weights | {name: _wide(array) for name, array in inputs.items()}
     with np.errstate(all="ignore"):  # what a later Where leaves out may be anything
         return [np.asarray(output) for output in evaluator.run(None, feeds)]
@@ -256,6 +257,21 @@ class LRN(OpRun):  # type: ignore[misc]
         factor = 1e-4 if alpha is None else alpha
         base = (1.0 if bias is None else bias) + factor / wide * total
         return (x / base ** (0.75 if beta is None else beta),)
+
+
+class Cast(OpRun):  # type: ignore[misc]
+    """Fractions become integers as float32 sees them: constants were rounded to it before they were widened, and what
+    was to be 2 may have become a little less, which then would be another index.
+    """
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, to: int | None = None, saturate: int | None = None, round_mode: str | None = None
+    ) -> tuple[Array]:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(to)
+        seen = x.astype(np.float32) if x.dtype == np.float64 and np.issubdtype(kind, np.integer) else x
+        return (np.asarray(cast_to(seen, to, saturate, round_mode)),)
 
 
 class Erf(OpRun):  # type: ignore[misc]

@@ -175,3 +175,24 @@ def test_references_are_kept_by_model_and_inputs(tmp_path, monkeypatch):
     assert not reference(path, {"x": x + 1})[1]
     onnx.save(model_of(op, x, *weights, **attributes | {"pads": [1, 1, 1, 1]}), path)
     assert not reference(path, {"x": x})[1]
+
+
+def test_indices_from_logarithms_are_those_of_float32():
+    """Constants rounded to float32 and then widened make a 2 a little less, as in T5's buckets of distances."""
+    step, x = np.float32(np.log(2) / 2), np.array([2, 4, 16], np.float32)
+    assert (np.log(x.astype(np.float64)) / np.float64(step) < [2, 4, 8]).all()
+    nodes = [
+        helper.make_node("Log", ["x"], ["l"]),
+        helper.make_node("Div", ["l", "step"], ["q"]),
+        helper.make_node("Cast", ["q"], ["y"], to=TensorProto.INT64),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, None)],
+        [numpy_helper.from_array(np.asarray(step), "step")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    (got,) = evaluate(model, {"x": x})
+    np.testing.assert_array_equal(got, [2, 4, 8])
