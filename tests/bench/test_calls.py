@@ -65,7 +65,6 @@ def test_new_lengths_are_counted(net):
     assert sorted(told) == [f"sequence {length}" for length in range(1, 10)]
     assert len(costs.extra_ms) == 8
     assert list(costs.extra_ms) == sorted(costs.extra_ms)
-    assert costs.first_ms > max(costs.extra_ms), "the first call compiles"
     assert dict(os.environ) == before
 
 

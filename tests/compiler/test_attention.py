@@ -14,7 +14,7 @@ import sardonyx
 from sardonyx.compiler.jit import host_target
 from sardonyx.compiler.kernels.attention import AttentionBlocks
 from sardonyx.compiler.kernels.attention_row import AttentionParts, AttentionRow
-from sardonyx.compiler.kernels.matmul import MatMul
+from sardonyx.compiler.kernels.matmul import MatMul, PackRows
 from sardonyx.providers.base import CompileOptions
 from sardonyx.providers.cpu import CPUExecutable, CPUProvider
 from tests.compiler.programs import program_of
@@ -181,7 +181,7 @@ def test_ways() -> None:
     back = [node("Transpose", "t", "r", perm=[0, 2, 1, 3]), node("Reshape", "r shape", "z"), node("MatMul", "z w")]
     weights = {"shape": np.array([2, 20, -1]), "w": floats(4 * 16, 8)}
     turned = Case("back", [node("Attention", "q k v", "t"), *back], heads(20, 40), weights, opset=23)
-    assert kernels(turned) == [AttentionBlocks, MatMul]
+    assert kernels(turned) == [AttentionBlocks, PackRows, MatMul]
     flat = {"q": floats(2, 20, 64), "k": floats(2, 40, 64), "v": floats(2, 40, 64)}
     assert kernels(attention("flat", flat, q_num_heads=4, kv_num_heads=4)) == [AttentionBlocks]
 

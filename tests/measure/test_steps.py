@@ -161,6 +161,21 @@ def test_a_model_that_is_not_all_native_is_told(tmp_path):
         measure_steps(tmp_path / "m.onnx", {"x": np.array(["a", "b"], object)}, LIMITS, runs=1)
 
 
+def test_symbols_have_the_sizes_of_the_inputs(tmp_path):
+    """So that work can be counted; and the graph is the one a session would run, newer operators included."""
+    from sardonyx.measure import steps
+
+    path = tmp_path / "net.onnx"
+    file.save(architectures.build("minilm", layers=1, vocabulary=50), path)
+    ids = np.ones((2, 9), np.int64)
+    inputs = {"input_ids": ids, "attention_mask": ids, "token_type_ids": 0 * ids}
+    graph, _ = steps.compiled(path, 2, inputs)
+    assert [list(value.shape or ()) for value in graph.inputs] == [[2, 9]] * 3
+    assert "Attention" in {node.op_type for node in graph}
+    report = steps.measure_steps(path, inputs, LIMITS, runs=1)
+    assert any("matmul" in step.kernels and step.work.flops > 0 for step in report.steps)
+
+
 def test_profiled_steps_compute_what_the_session_does(tmp_path):
     import sardonyx
     from sardonyx.measure import steps
@@ -168,6 +183,6 @@ def test_profiled_steps_compute_what_the_session_does(tmp_path):
     path = tmp_path / "net.onnx"
     file.save(architectures.build("squeezenet1.1", image=64, width=0.25), path)
     x = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
-    _, executable = steps.compiled(path, 2)
+    _, executable = steps.compiled(path, 2, {"input": x})
     expected = sardonyx.InferenceSession(path).run(None, {"input": x})
     assert difference(executable.run([x]), expected).rel_l2 < 1e-6
