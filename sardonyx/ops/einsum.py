@@ -10,7 +10,7 @@ from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import ExprBuilder, identity
 from sardonyx.compiler.fuse import Fusion
 from sardonyx.compiler.kernels.epilogue import Epilogue
-from sardonyx.compiler.kernels.reduce import Reduce
+from sardonyx.compiler.kernels.reduce import COLUMN_VECTORS, Reduce
 from sardonyx.compiler.layout import uniform_stride
 from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View
@@ -169,7 +169,7 @@ def _summed(ctx: Lowering, node: ir.Node, operand: _Operand, needed: set[str]) -
     y = ctx.temporary(dims, x.dtype)
     columns = 1 if walk.along or not dims else dims[-1]
     if prod(dims):
-        blocks = 1 if walk.along else -(-columns // ctx.target.lanes(DType.F32))
+        blocks = 1 if walk.along else -(-columns // (COLUMN_VECTORS * ctx.target.lanes(DType.F32)))
         sizes = arguments(length=length, columns=columns, column_blocks=blocks, y_outer=columns)
         ctx.step(
             Reduce("sum", identity(x.dtype), walk.along, Epilogue.plain(x.dtype)),

@@ -148,7 +148,8 @@ def multiply(ctx: Lowering, node: ir.Node, a: View, b: tuple[ir.Value | None, Vi
     second = _second(ctx, value, right, width)
     several = type(m) is not int or m > rows
     packed = second.source == PANELS and groups == 1 and a.strides[3] == 1 and several
-    kernel = MatMul(rows, vectors, second.source, a.dtype, epilogue, a.strides[3] == 1 or depth == 1, packed)
+    straight, ahead = a.strides[3] == 1 or depth == 1, packed and fetched_ahead(ctx, second.view)
+    kernel = MatMul(rows, vectors, second.source, a.dtype, epilogue, straight, packed, ahead)
     a = _packed_rows(ctx, a, rows) if packed else a
     ctx.step(
         kernel,

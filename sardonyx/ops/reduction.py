@@ -12,7 +12,7 @@ from sardonyx.compiler.dims import hint
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr, ExprBuilder, identity
 from sardonyx.compiler.kernels.epilogue import Epilogue
-from sardonyx.compiler.kernels.reduce import Reduce, Softmax
+from sardonyx.compiler.kernels.reduce import COLUMN_VECTORS, Reduce, Softmax
 from sardonyx.compiler.kernels.softmax_across import SoftmaxAcross
 from sardonyx.compiler.layout import uniform_stride
 from sardonyx.compiler.lower import anywhere, arguments
@@ -183,7 +183,7 @@ def _step(
     length = x.size // y.size
     if length == 0:
         x = ctx.zeros(1, x.dtype)  # of which nothing is read
-    blocks = 1 if walk.along else -(-columns // ctx.target.lanes(DType.F32))
+    blocks = 1 if walk.along else -(-columns // (COLUMN_VECTORS * ctx.target.lanes(DType.F32)))
     ctx.step(
         Reduce(reduction.combine, reduction.before, walk.along, epilogue, reduction.mean),
         arguments(

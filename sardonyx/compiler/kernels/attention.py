@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import I32, Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.attention_scores import (
     FAR,
     Scoring,
-    exp_below,
     inverse,
     larger,
     parameters_of,
@@ -347,14 +347,14 @@ class AttentionBlocks(Kernel):
             before = k.load(panel.top + v * lanes, lanes)
             highest = larger(k, before, top)
             shifts.append(shift_of(k, highest))
-            shrinks.append(exp_below(k, before - shifts[v]))
+            shrinks.append(vmath.exp_below(k, before - shifts[v]))
             k.store(highest, panel.top + v * lanes)
             k.store(shrinks[v], regions["shrink"] + v * lanes)
         sums = [k.const(0.0, self.dtype, lanes)] * _VECTORS
         with k.loop(count, carry=sums) as key:
             for v, shift in enumerate(shifts):
                 at = regions["powers"] + (key * queries + v * lanes)
-                power = exp_below(k, k.load(at, lanes) - shift)
+                power = vmath.exp_below(k, k.load(at, lanes) - shift)
                 sums[v] = sums[v] + power
                 k.store(power, at)
         for v, shrink in enumerate(shrinks):
@@ -435,7 +435,7 @@ class AttentionBlocks(Kernel):
         scores, keys = k.pointer("scores") + (scores_row + first + row) * k.size("keys"), k.size("keys")
         with k.loop(keys, step=lanes) as key:
             mask = k.first_lanes(keys - key, lanes)
-            power = exp_below(k, k.load(scores + key, lanes, mask) - shift)
+            power = vmath.exp_below(k, k.load(scores + key, lanes, mask) - shift)
             k.store(power * factor, scores + key, mask)
 
 

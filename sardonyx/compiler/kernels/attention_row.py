@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.kernels.attention_scores import (
     Scoring,
-    exp_below,
     inverse,
     larger,
     parameters_of,
@@ -151,11 +151,11 @@ class AttentionRow(Kernel):
             wide = k.broadcast(shift, lanes)
             powers, acc = at.powers + r * self._powers(k.target), [k.const(0.0, self.dtype, lanes)]
             with k.loop(at.count, step=lanes, carry=acc) as key:
-                power = exp_below(k, k.load(powers + key, lanes) - wide)
+                power = vmath.exp_below(k, k.load(powers + key, lanes) - wide)
                 inside = k.first_lanes(at.count - key, lanes)
                 acc[0] = acc[0] + k.select(inside, power, k.const(0.0, self.dtype, lanes))
                 k.store(power, powers + key)
-            shrinks.append(exp_below(k, before - shift))
+            shrinks.append(vmath.exp_below(k, before - shift))
             total = k.fma(k.load(at.total + r), shrinks[r], k.reduce(acc[0], lambda a, b: a + b))
             k.store(highest, at.top + r)
             k.store(total, at.total + r)
@@ -263,7 +263,7 @@ class AttentionParts(Kernel):
             shift, total = shift_of(k, peak[0]), [k.const(0.0, self.dtype)]
 
             def weight(part: Int, shift: Val = shift, first: Int = first) -> Val:
-                return exp_below(k, k.load(k.pointer("tops") + (first + part * group)) - shift)
+                return vmath.exp_below(k, k.load(k.pointer("tops") + (first + part * group)) - shift)
 
             with k.loop(k.size("parts"), carry=total) as part:
                 total[0] = k.fma(k.load(k.pointer("totals") + (first + part * group)), weight(part), total[0])

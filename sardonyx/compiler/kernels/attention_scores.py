@@ -92,27 +92,6 @@ def parameters_of(scoring: Scoring, dtype: DType) -> list[Parameter]:
     return [*slots, *(Parameter(name) for name in (*_SIZES, *_STRIDES)), *scoring.parameters(dtype)]
 
 
-def exp_below(k: Builder, x: Val) -> Val:
-    """e ** x of x <= 0, within 2 ulp in float32; results below its normal numbers are 0, and NaN gives NaN."""
-    if x.dtype is DType.F64:
-        return vmath.exp(k, x)
-
-    def number(value: float) -> Val:
-        return k.const(value, DType.F32, x.lanes)
-
-    rounder = number(12582912.0 + 127)  # the sum's lowest bits are the exponent of a float32
-    x = k.select(x < number(-88.0), number(-88.0), x)  # whose exponent comes out as that of 0
-    shifted = k.fma(x, number(1.4426950408889634), rounder)
-    count = shifted - rounder
-    rest = k.fma(count, number(2.12194440e-4), k.fma(count, number(-0.693359375), x))
-    value = number(1.38145987e-3)  # minimax, but for the last two
-    for coefficient in (8.36871704e-3, 4.16683881e-2, 1.66665206e-1, 4.99999934e-1, 1.0, 1.0):
-        value = k.fma(value, rest, number(coefficient))
-    bits = k.bits(shifted, DType.I32)
-    power = Val(k, k.ir.shl(bits.ir, k.const(23, DType.I32, x.lanes).ir), DType.I32, x.lanes)
-    return value * k.bits(power, DType.F32)
-
-
 def larger(k: Builder, a: Val, b: Val) -> Val:
     """The larger; of a NaN and a number either one. A NaN that gets lost comes back in the sum of powers."""
     return k.select(a > b, a, b)

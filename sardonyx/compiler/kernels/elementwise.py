@@ -88,6 +88,8 @@ class Elementwise(Kernel):
             with k.loop(length, start=most, step=lanes) as at:
                 compute(at, lanes, length - at)
         else:
+            with k.loop(whole, start=most, step=lanes) as at:
+                compute(at, lanes, None)
             with k.loop(length, start=whole) as at:
                 compute(at, 1, None)
 
@@ -108,11 +110,14 @@ class Elementwise(Kernel):
             k.scatter(value, base + at * step, step, count)
 
     def _together(self) -> int:
-        """Vectors computed at once: of long computations several, which then wait for one another less and share the
-        constants they read.
+        """Vectors of 4-byte elements computed at once: of long computations several, which then wait for one another
+        less and share the constants they read; of short elements so many that they fill registers.
         """
         long = any(step.op in vmath.FUNCTIONS for step in self.expr.body)
-        return _TOGETHER if long and self._masks() else 1
+        if self._masks():
+            return _TOGETHER if long else 1
+        sizes = [dtype.size for dtype in (*self.expr.leaves, self.expr.dtype, *(s.dtype for s in self.expr.body))]
+        return 1 if long else max(1, 4 // max(sizes))
 
     def _masks(self) -> bool:
         """Whether the processor has masked loads and stores for every type here; else the tail goes one by one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr
 from sardonyx.compiler.dtypes import DType
@@ -19,6 +19,8 @@ _LATENCY = 8
 """Additions under way at once that keep two multiply-add units busy for four cycles."""
 TURNS = 4
 """Turns of the inner loop written out."""
+_LINE = 64
+"""Bytes of a line of the cache, wherever we have been."""
 _WORTH_PACKING = 4
 """Tiles from which a panel of a plain matrix is better copied first, so that its rows lie next to one another."""
 
@@ -34,11 +36,16 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Panels:
-    """Panels `apart` from one another, the rows of each `step`."""
+    """Panels `apart` from one another, the rows of each `step`.
+
+    `later` is where those lie that are used next, `share` how many elements of them to fetch with each row.
+    """
 
     first: Ptr
     apart: Int
     step: Int
+    later: Ptr | None = None
+    share: Int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,9 @@ class MatMul(Kernel):
 
     `source` says how w lies. A matrix in panels is read as it is. Of a plain one a panel is copied to the scratch
     memory, transposed if need be, unless all its columns are there and too few rows follow to pay for that.
-    `contiguous`: the stride of x along the depth is 1. `packed`: x lies as `PackRows` leaves it.
+    `contiguous`: the stride of x along the depth is 1. `packed`: x lies as `PackRows` leaves it. `ahead`, of a matrix
+    in panels: while one is used the next is fetched from memory, a share with each tile. (Eight rows went 1.45 times as
+    fast, 16 rows 1.4, 128 rows 1.03.)
     """
 
     rows: int
@@ -72,6 +81,7 @@ class MatMul(Kernel):
     epilogue: Epilogue
     contiguous: bool = True
     packed: bool = False
+    ahead: bool = False
 
     def parameters(self) -> tuple[Parameter, ...]:
         """x, w and y, counts, strides.
@@ -126,6 +136,12 @@ class MatMul(Kernel):
                     else:
                         source = x + (begin * k.size("x_row") + at * k.size("x_column"))
                     here = _Panels(weights.first + (number - panel) * weights.apart, weights.apart, weights.step)
+                    if self.ahead:
+                        following = weights.first + chunk * width, w + end * k.size("w_step")
+                        after = k.pick_pointer(at + chunk < k.size("depth"), *following)
+                        after = k.pick_pointer(number + 1 < end, here.first + here.apart, after)
+                        share = (last - first + (width - 1)) // (last - first)
+                        here = replace(here, later=after + (tile - first) * depth * share, share=share)
                     for some in range(self.rows, 0, -1):
                         with k.when(count.equals(some)):
                             self._sum(k, source, some, here, depth, place, at)
@@ -197,10 +213,11 @@ class MatMul(Kernel):
 
         whole = depth // together * together
         moving: list[Int | Ptr] = [k.index(0), panel.first]
-        with k.loop(whole, step=together, carry=acc, moving=moving):
+        with k.loop(whole, step=together, carry=acc, moving=moving) as i:
             at, weights = moving
             assert isinstance(at, Int)
             assert isinstance(weights, Ptr)
+            self._fetch(k, panel, i)
             for u in range(together):
                 turn(at + step * u, weights + panel.step * u, u % sums)
             moving[:] = [at + step * together, weights + panel.step * together]
@@ -214,6 +231,14 @@ class MatMul(Kernel):
             totals[:] = [total + k.load(place + i * lanes, lanes) for i, total in enumerate(totals)]
         for index, total in enumerate(totals):
             k.store(total, place + index * lanes)
+
+    def _fetch(self, k: Builder, panel: _Panels, i: Int) -> None:
+        """Ask for what `TURNS` rows of the panel bring of the next: for one cache line or, with few tiles, for two."""
+        if panel.later is None or panel.share is None:
+            return
+        k.prefetch(panel.later + i * panel.share)
+        with k.when(panel.share > _LINE // self.dtype.size // TURNS + 2):  # else the processor brings what is left out
+            k.prefetch(panel.later + (i + TURNS // 2) * panel.share)
 
     def _sums(self, target: Target, height: int) -> int:
         """How many sums each element is added up in: enough to hide the latency of an addition."""

@@ -9,6 +9,7 @@ from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import SCALAR_OPS, Expr, maximum, minimum
+from sardonyx.compiler.kernels.attention_scores import larger
 from sardonyx.compiler.kernels.epilogue import Epilogue
 from sardonyx.compiler.program import Kernel
 
@@ -20,7 +21,9 @@ _COMBINE: dict[str, tuple[float, Callable[[Builder, Val, Val], Val]]] = {
 }
 
 _ROW_VECTORS = 4
-"""Of a row of softmax, taken at a time: as many sums of their own cover the latency of an addition."""
+"""Of a row, taken at a time: as many sums of their own cover the latency of an addition."""
+COLUMN_VECTORS = 8
+"""Next to one another of which a reduction across rows is one item: a few lines of the cache from each row."""
 
 
 def neutral(combine: str, dtype: DType) -> float:
@@ -41,7 +44,7 @@ class Reduce(Kernel):
     """y[o, i] = epilogue(combine over r of before(x[o, r, i])).
 
     `along` True: the reduced axis is contiguous and i has one value; lanes are combined at the end. Else i is
-    contiguous, a vector of it an item. `mean` divides by the number of elements.
+    contiguous, `COLUMN_VECTORS` of it an item. `mean` divides by the number of elements.
     """
 
     combine: str
@@ -61,7 +64,8 @@ class Reduce(Kernel):
         lanes = k.target.lanes(DType.F32)
         operands = self.epilogue.bases(k)
         with k.loop(k.end, start=k.begin) as item:
-            outer, column = item // k.size("column_blocks"), (item % k.size("column_blocks")) * lanes
+            width = 1 if self.along else COLUMN_VECTORS * lanes
+            outer, column = item // k.size("column_blocks"), (item % k.size("column_blocks")) * width
             source = k.pointer("x") + (outer * k.size("x_outer") + column)
             target = k.pointer("y") + (outer * k.size("y_outer") + column)
             if self.along:
@@ -73,11 +77,18 @@ class Reduce(Kernel):
         dtype, join = self.before.dtype, _COMBINE[self.combine][1]
         lanes = k.target.lanes(DType.F32)
         start = k.const(neutral(self.combine, dtype), dtype, lanes)
-        whole = k.size("length") // lanes * lanes
-        acc = [start]
-        with k.loop(whole, step=lanes, carry=acc) as at:
-            acc[0] = join(k, acc[0], self.before.evaluate(k, [k.load(source + at, lanes)]))
-        total = [k.reduce(acc[0], lambda a, b: join(k, a, b))]
+        whole, step = k.size("length") // lanes * lanes, lanes * _ROW_VECTORS
+        many, acc = whole // step * step, [start] * _ROW_VECTORS
+
+        def add(at: Int, turn: int) -> None:
+            acc[turn] = join(k, acc[turn], self.before.evaluate(k, [k.load(source + at, lanes)]))
+
+        with k.loop(many, step=step, carry=acc) as at:
+            for turn in range(_ROW_VECTORS):
+                add(at + turn * lanes, turn)
+        with k.loop(whole, start=many, step=lanes, carry=acc) as at:
+            add(at, 0)
+        total = [_over_lanes(k, acc, lambda a, b: join(k, a, b))]
         with k.loop(k.size("length"), start=whole, carry=total) as at:
             total[0] = join(k, total[0], self.before.evaluate(k, [k.load(source + at)]))
         k.store(self.epilogue.apply(k, self._result(k, total[0]), operands, outer, k.index(0)), target)
@@ -90,20 +101,27 @@ class Reduce(Kernel):
 
     def _across(self, k: Builder, source: Ptr, target: Ptr, operands: Sequence[Ptr], outer: Int, column: Int) -> None:
         dtype, join = self.before.dtype, _COMBINE[self.combine][1]
-        lanes = k.target.lanes(DType.F32)
+        lanes, left = k.target.lanes(DType.F32), k.size("columns") - column
 
-        def compute(at: Int, width: int) -> None:
-            acc = [k.const(neutral(self.combine, dtype), dtype, width)]
+        def compute(at: Int, width: int, vectors: int) -> None:
+            acc = [k.const(neutral(self.combine, dtype), dtype, width)] * vectors
             with k.loop(k.size("length"), carry=acc) as step:
-                value = k.load(source + (at + step * k.size("x_step")), width)
-                acc[0] = join(k, acc[0], self.before.evaluate(k, [value]))
-            k.store(self.epilogue.apply(k, self._result(k, acc[0]), operands, outer, column + at), target + at)
+                row = source + (at + step * k.size("x_step"))
+                for v in range(vectors):
+                    value = self.before.evaluate(k, [k.load(row + v * width, width)])
+                    acc[v] = join(k, acc[v], value)
+            for v, total in enumerate(acc):
+                place = at + v * width
+                k.store(self.epilogue.apply(k, self._result(k, total), operands, outer, column + place), target + place)
 
         def tail() -> None:
-            with k.loop(k.size("columns") - column) as at:
-                compute(at, 1)
+            whole = left // lanes * lanes
+            with k.loop(whole, step=lanes) as at:
+                compute(at, lanes, 1)
+            with k.loop(left, start=whole) as at:
+                compute(at, 1, 1)
 
-        k.either(column + lanes <= k.size("columns"), lambda: compute(k.index(0), lanes), tail)
+        k.either(left >= COLUMN_VECTORS * lanes, lambda: compute(k.index(0), lanes, COLUMN_VECTORS), tail)
 
 
 @dataclass(frozen=True)
@@ -146,17 +164,18 @@ class Softmax(Kernel):
 
             def highest(at: Int, turn: int, mask: Val | None) -> None:
                 value = k.load(source + at, lanes, mask)
-                top[turn] = maximum(k, top[turn], value if mask is None else k.select(mask, value, low))
+                top[turn] = larger(k, top[turn], value if mask is None else k.select(mask, value, low))
 
             sweep(top, highest)
-            peak = k.broadcast(_over_lanes(k, top, lambda a, b: maximum(k, a, b)), lanes)
+            peak = k.broadcast(_over_lanes(k, top, lambda a, b: larger(k, a, b)), lanes)
             total = [zero] * _ROW_VECTORS
 
             def exponentials(at: Int, turn: int, mask: Val | None) -> None:
                 shifted = k.load(source + at, lanes, mask) - peak
-                power = vmath.exp(k, shifted)
+                power = vmath.exp_below(k, shifted)
                 total[turn] = total[turn] + (power if mask is None else k.select(mask, power, zero))
-                k.store(shifted if self.log else power, target + at, mask)
+                if not self.log:
+                    k.store(power, target + at, mask)
 
             sweep(total, exponentials)
             denominator = _over_lanes(k, total, lambda a, b: a + b)
@@ -164,8 +183,10 @@ class Softmax(Kernel):
             shift = k.broadcast(last, lanes)
 
             def finish(at: Int, turn: int, mask: Val | None) -> None:
-                value = k.load(target + at, lanes, mask)
-                k.store(value - shift if self.log else value * shift, target + at, mask)
+                if self.log:
+                    k.store((k.load(source + at, lanes, mask) - peak) - shift, target + at, mask)
+                else:
+                    k.store(k.load(target + at, lanes, mask) * shift, target + at, mask)
 
             sweep([], finish)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr
 from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.expr import maximum
+from sardonyx.compiler.kernels.attention_scores import larger
 from sardonyx.compiler.program import Kernel
 
 
@@ -47,10 +47,10 @@ class SoftmaxAcross(Kernel):
         length, x_step, y_step = k.size("length"), k.size("x_step"), k.size("y_step")
         top, total = [k.const(float("-inf"), self.dtype, lanes)], [k.const(0.0, self.dtype, lanes)]
         with k.loop(length, carry=top) as at:
-            top[0] = maximum(k, top[0], k.load(source + at * x_step, lanes))
+            top[0] = larger(k, top[0], k.load(source + at * x_step, lanes))
         with k.loop(length, carry=total) as at:
             shifted = k.load(source + at * x_step, lanes) - top[0]
-            power = vmath.exp(k, shifted)
+            power = vmath.exp_below(k, shifted)
             total[0] = total[0] + power
             k.store(shifted if self.log else power, target + at * y_step)
         shift = vmath.log(k, total[0]) if self.log else total[0]

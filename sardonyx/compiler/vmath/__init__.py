@@ -13,7 +13,7 @@ from collections.abc import Callable
 from sardonyx.compiler.builder import Builder, Val
 from sardonyx.compiler.vmath.base import shifted_right
 from sardonyx.compiler.vmath.error import erf, gelu, gelu_tanh
-from sardonyx.compiler.vmath.exponential import cosh, exp, expm1, mish, sigmoid, sinh, softplus, tanh
+from sardonyx.compiler.vmath.exponential import cosh, exp, exp_below, expm1, mish, sigmoid, sinh, softplus, tanh
 from sardonyx.compiler.vmath.inverse import acos, acosh, asin, asinh, atan, atanh
 from sardonyx.compiler.vmath.logarithm import log, log1p
 from sardonyx.compiler.vmath.power import power
@@ -41,6 +41,7 @@ __all__ = [
     "cosh",
     "erf",
     "exp",
+    "exp_below",
     "expm1",
     "fmod",
     "gelu",

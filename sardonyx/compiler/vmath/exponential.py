@@ -49,6 +49,8 @@ _SINH = {
         0.16666666666666669,
     ),
 }
+_BELOW = (1.38145987e-3, 8.36871704e-3, 4.16683881e-2, 1.66665206e-1, 4.99999934e-1, 1.0, 1.0)
+"""e ** r for |r| <= ln(2) / 2, minimax but for the last two: for float32 where it is one step of many."""
 _RANGE = {DType.F32: (-104.0, 89.0), DType.F64: (-746.0, 710.0)}
 """Beyond it e ** x is 0 or infinity."""
 _NORMAL = {DType.F32: (-87.0, 88.0), DType.F64: (-708.0, 709.0)}
@@ -103,6 +105,15 @@ def exp_normal(k: Builder, x: Val) -> Val:
     """e ** x of x where that is normal, of the nearest such x where it is not; NaN gives NaN."""
     rest, moved = _reduced(k, clamp(k, x, *_NORMAL[x.dtype]))
     return (_less_one(k, rest) + number(k, x, 1.0)) * _power_of_two(k, moved)
+
+
+def exp_below(k: Builder, x: Val) -> Val:
+    """e ** x of x <= 0, within 3 ulp in float32; results below its normal numbers are 0, and NaN gives NaN."""
+    if x.dtype is DType.F64:
+        return exp(k, x)
+    x = k.select(x < number(k, x, -88.0), number(k, x, -88.0), x)  # whose exponent comes out as that of 0
+    rest, moved = _reduced(k, x, rough=True)
+    return polynomial(k, rest, _BELOW) * _power_of_two(k, moved)
 
 
 def expm1(k: Builder, x: Val) -> Val:
