@@ -175,7 +175,7 @@ def ops(
     threads: Threads = 2,
     rounds: Rounds = 5,
     seconds: Seconds = 0.05,
-    record: Annotated[bool, typer.Option("--record", help="Write the table to docs/operators.md.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Write the table to docs/operator_speed.md.")] = False,
     json_: common.JSON = False,
     debug: common.Debug = False,
 ) -> None:
@@ -289,6 +289,37 @@ def call(
         common.print_json({"model": made.name} | asdict(cost))
     else:
         show_calls.print_call(made.name, cost)
+
+
+@app.command()
+@common.reports_errors
+def classical(
+    *,
+    only: Annotated[
+        str, typer.Option(metavar="WORD", help="Cases with this word in their name.", show_default="all")
+    ] = "",
+    threads: Threads = 2,
+    rounds: Rounds = 7,
+    seconds: Seconds = 0.3,
+    check: Annotated[bool, typer.Option("--check", help="Exit status 1 where a goal is missed.")] = False,
+    json_: common.JSON = False,
+    debug: common.Debug = False,
+) -> None:
+    """Measure models of classical machine learning against onnxruntime, by turns."""
+    from dataclasses import asdict
+
+    from bench import show_calls
+    from bench.classical import CASES, outcome
+
+    wanted = [case for case in CASES if only in case.name]
+    with common.progress(len(wanted)) as step:
+        found = [outcome(case, threads, rounds, seconds, step) for case in wanted]
+    if json_:
+        common.print_json([asdict(o) | {"case": o.case.name, "goal": o.case.goal, "good": o.good} for o in found])
+    else:
+        show_calls.print_classical(found, threads)
+    if check and not all(one.good for one in found):
+        raise typer.Exit(1)
 
 
 def _names(listed: str) -> list[str]:

@@ -509,6 +509,20 @@ def _picked() -> Iterator[Row]:
     yield Row("Col2Im", ((4, 4), (64, 56), (64, 224)), _columns)
 
 
+def _signal() -> Iterator[Row]:
+    yield Row("DFT", ((1, 16), (32, 512), (64, 4096)), lambda rows, n: Sample([_floats(rows, n, 1)]))
+    yield Row("DFT", ((1, 15), (32, 500), (64, 4095)), lambda rows, n: Sample([_floats(rows, n, 2)]), "pairs")
+    yield Row("STFT", ((1, 64, 16), (1, 16000, 400), (8, 160000, 512)), lambda batch, n, size: Sample(
+        [_floats(batch, n, 1), np.array(size // 4), _floats(size, low=0.0)], (1, 2)))  # fmt: skip
+    yield Row("MaxRoiPool", ((4, 8, 2), (256, 50, 20), (256, 50, 300)), _pooled_regions)
+
+
+def _pooled_regions(channels: int, side: int, count: int) -> Sample:
+    corners = np.sort(_floats(count, 2, 2, low=0.0, high=float(side)), axis=1).reshape(count, 4)
+    rois = np.concatenate([np.zeros((count, 1), np.float32), corners], axis=1)
+    return Sample([_floats(1, channels, side, side), rois], attributes={"pooled_shape": [7, 7]})
+
+
 def _affine(batch: int, side: int) -> Sample:
     return Sample([_floats(batch, 2, 3), _list(batch, 3, side, side)], (1,))
 
@@ -526,7 +540,11 @@ def _columns(channels: int, side: int) -> Sample:
     return Sample(inputs, (1, 2), {"pads": [1, 1, 1, 1]})
 
 
-ROWS: tuple[Row, ...] = (*_elementwise(), *_linear(), *_reductions(), *_layout(), *_picked())
+ROWS: tuple[Row, ...] = (*_elementwise(), *_linear(), *_reductions(), *_layout(), *_picked(), *_signal())
 
-UNMEASURED: Mapping[str, str] = dict.fromkeys(("If", "Loop", "Scan"), "what they cost is what their bodies do")
+_CHANCE = ("Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+UNMEASURED: Mapping[str, str] = {
+    **dict.fromkeys(("If", "Loop", "Scan"), "what they cost is what their bodies do"),
+    **dict.fromkeys(_CHANCE, "there is nothing to compare: results are left to chance"),
+}
 """Native operators without a row, and why."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.calls import CALL_GOAL, THREADS_GOAL, CallCost, Sharing
+from bench.classical import LOAD_GOAL, Outcome
 from bench.direct import OURS, PEER
 from bench.lengths import EXTRA_GOAL, LengthCosts
 from bench.show import spread_cells
@@ -50,3 +51,20 @@ def print_lengths(name: str, costs: LengthCosts) -> None:
     ]
     common.print_table(f"{name}: {costs.lengths} lengths in random order", "", "found", "goal", rows=rows,
                        numeric=("found", "goal"))  # fmt: skip
+
+
+def print_classical(found: Sequence[Outcome], threads: int) -> None:
+    """A line for each model of classical machine learning."""
+    head = ("ms", "onnxruntime", "ratio", "quartiles", "goal", "load s", "onnxruntime's", "gap", "labels apart")
+    rows = [
+        (
+            one.case.name, f"{one.ms:.4g}", f"{one.peer_ms:.4g}", *spread_cells(one.ratio),
+            f"load {LOAD_GOAL:.0f} s" if one.case.goal is None else f"{one.case.goal:.1f}",
+            f"{one.load_s:.2f}", f"{one.peer_load_s:.2f}", f"{one.gap:.1e}", str(one.labels),
+        )
+        for one in found
+    ]  # fmt: skip
+    common.print_table(f"Classical models, {threads} threads", "model", *head, rows=rows, numeric=head)
+    for one in found:
+        if not one.good:
+            common.stdout().print(common.text(f"{one.case.name}: misses its goal", style="yellow"))

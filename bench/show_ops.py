@@ -11,7 +11,7 @@ from bench.operators import SIZES
 from bench.ops import SLOW, Outcome
 from sardonyx.cli import common
 
-PAGE = Path(__file__).parents[1] / "docs" / "operators.md"
+PAGE = Path(__file__).parents[1] / "docs" / "operator_speed.md"
 
 
 def print_ops(outcomes: Sequence[Outcome], threads: int) -> None:

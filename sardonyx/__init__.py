@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sardonyx.compat.install import install_as_onnxruntime
     from sardonyx.errors import (
         CompileError,
         ConfigError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         UnsupportedOperatorError,
     )
     from sardonyx.feeds import NodeArg
+    from sardonyx.model.custom import register_op, unregister_op
     from sardonyx.options import ExecutionMode, GraphOptimizationLevel, RunOptions, SessionOptions
     from sardonyx.providers.partition import Placement
     from sardonyx.session import (
@@ -58,6 +60,9 @@ _HOME = {
     "get_all_providers": "session",
     "get_available_providers": "session",
     "get_device": "session",
+    "install_as_onnxruntime": "compat.install",
+    "register_op": "model.custom",
+    "unregister_op": "model.custom",
 }
 
 __all__ = [
@@ -85,6 +90,9 @@ __all__ = [
     "get_all_providers",
     "get_available_providers",
     "get_device",
+    "install_as_onnxruntime",
+    "register_op",
+    "unregister_op",
 ]
 
 

@@ -24,6 +24,10 @@ Dims = tuple[int | str | None, ...]
 _MISSING: Any = object()
 
 
+class SeveralSizesError(InvalidInputError):
+    """A symbol of the model stands for several sizes in one call."""
+
+
 @dataclass(frozen=True)
 class NodeArg:
     """An input or output of a model: name, type such as `tensor(float)`, and dimensions.
@@ -94,8 +98,8 @@ class Feeds:
     def bind(self, feed: Mapping[str, Any]) -> list[Any]:
         """The values in order of the inputs: contiguous, aligned, in the declared types.
 
-        InvalidInputError on a missing or unknown name, a wrong type, rank or dimension, and on a symbol that
-        would have two sizes.
+        InvalidInputError on a missing or unknown name, a wrong type, rank or dimension, and, as SeveralSizesError,
+        on a symbol that would have two sizes.
         """
         if not isinstance(feed, Mapping):
             raise InvalidInputError(
@@ -161,7 +165,7 @@ class Feeds:
                     f"{size} in dimension {axis} of {self._specs[position].name!r}"
                     for size, (position, axis) in zip(sizes, places, strict=True)
                 )
-                raise InvalidInputError(
+                raise SeveralSizesError(
                     f"the dimension {symbol!r} has several sizes",
                     where=", ".join(dict.fromkeys(self._specs[position].where for position, _ in places)),
                     expected="one size wherever the symbol stands",
@@ -227,7 +231,13 @@ def _container(value: Any, spec: InputSpec, kind: ir.TypeProtocol | None) -> Any
     """A sequence as a list, an optional as None or its element; other types pass unchecked."""
     import onnx_ir as ir
 
+    from sardonyx.model.types import MapType
+
     match kind:
+        case MapType():
+            if not isinstance(value, dict):
+                raise InvalidInputError("not a map", where=spec.where, expected="a dict", got=_seen(value))
+            return value
         case ir.TensorType():
             inner = replace(input_spec(ir.Value(type=kind)), name=spec.name)
             return _tensor(value, inner) if inner.dtype is not None else value

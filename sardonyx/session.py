@@ -10,17 +10,18 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sardonyx import config
-from sardonyx.errors import InvalidInputError, ModelFileError
+from sardonyx.errors import ExecutionError, InvalidInputError, ModelFileError
 from sardonyx.feeds import Feeds, NodeArg, closest, given_outputs, input_spec, node_arg, placed_outputs
 from sardonyx.garbage import no_garbage_collection
 from sardonyx.options import GraphOptimizationLevel, RunOptions, SessionOptions
 from sardonyx.plan import Plan
 from sardonyx.providers import registry
-from sardonyx.providers.base import CompileOptions, Executable, StepTime, WritesInto
-from sardonyx.providers.functions import expand_functions
+from sardonyx.providers.base import CompileOptions, Executable, Provider, StepTime, WritesInto
+from sardonyx.providers.functions import expand_foreign, expand_functions
 from sardonyx.providers.partition import Partition, Placement, partition
 from sardonyx.trace import Trace
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 MODE_ENTRY = "sardonyx.mode"
 """The session config entry that says what a session's calls are to be good at, in place of the knob `mode`."""
+SYMBOLS_ENTRY = "sardonyx.symbols"
+"""`distinct`: a symbol of the model may have several sizes in one call, as onnxruntime lets it."""
+FOLDER_ENTRY = "session.model_external_initializers_file_folder_path"
+"""The folder of external data, where it is not the model file's; a model given as bytes has no other."""
 Providers = Sequence[str | tuple[str, Mapping[str, Any]]]
 
 
@@ -74,11 +79,13 @@ class InferenceSession:
         _warn_once()
         self._options = _snapshot(sess_options)
         self._choices = registry.resolve(providers, provider_options)
-        self._source, model, self._where = _load(path_or_bytes)
+        self._source, model, self._where = _load(path_or_bytes, self._options)
+        from sardonyx.model.tensors import contents
+
         self._metadata = _metadata(model)
-        model = _prepare(model, self._options)
+        model = _prepare(model, self._options, self._choices[0].provider)
         graph = model.graph
-        defaults = {value: value.const_value.numpy() for value in graph.inputs if value.const_value is not None}
+        defaults = {value: contents(value.const_value) for value in graph.inputs if value.const_value is not None}
         self._inputs = tuple(node_arg(value) for value in graph.inputs if value not in defaults)
         self._overridable = tuple(node_arg(value) for value in graph.inputs if value in defaults)
         self._outputs = tuple(node_arg(value) for value in graph.outputs)
@@ -89,6 +96,7 @@ class InferenceSession:
         self._placements = parts.placements
         self._executables = self._compile(parts)
         self._execute_into = None
+        self._plan = None
         if parts.whole:
             whole = self._executables[0][1]
             self._execute = whole.run
@@ -97,7 +105,8 @@ class InferenceSession:
         else:
             compiled = [executable for _, executable in self._executables]
             models = [segment.model for segment in parts.segments]
-            self._execute = Plan(model, list(zip(models, compiled, strict=True))).run
+            self._plan = Plan(model, list(zip(models, compiled, strict=True)))
+            self._execute = self._plan.run
         self._trace = Trace() if self._options.enable_profiling else None
         self._traced = threading.Lock()
 
@@ -120,11 +129,15 @@ class InferenceSession:
         """
         if run_options is not None and not isinstance(run_options, RunOptions):
             raise _wrong_options("run_options", "sardonyx.RunOptions", run_options)
+        if run_options is not None and run_options.terminate:
+            raise ExecutionError("the run was told to terminate")
         chosen = self._chosen(output_names) if output_names else None
         inputs = self._feeds.bind(input_feed)
         given = None if out is None else given_outputs(out, self._positions, input_feed.values())
         if self._trace is not None:
             outputs = self._run_traced(inputs, self._trace)
+        elif run_options is not None and self._plan is not None:
+            outputs = self._plan.run(inputs, lambda: run_options.terminate)
         elif given is not None and self._execute_into is not None:
             return self._pick(self._execute_into(inputs, given), chosen)
         else:
@@ -209,10 +222,7 @@ class InferenceSession:
 
     def _threads(self) -> int:
         """Threads of a call; 0: as many as the machine allows."""
-        try:
-            mode = self._options.get_session_config_entry(MODE_ENTRY)
-        except InvalidInputError:
-            mode = config.MODE.get()
+        mode = self._options.config_entries.get(MODE_ENTRY) or config.MODE.get()
         if mode not in ("latency", "throughput"):
             expected = "latency or throughput"
             raise InvalidInputError("an unknown mode", where=f"config entry {MODE_ENTRY}", expected=expected, got=mode)
@@ -245,7 +255,8 @@ class InferenceSession:
             start = time.perf_counter_ns()
             outputs = self._execute(inputs)
             end = time.perf_counter_ns()
-            trace.add_run(start, end, [(name, executable.profile()) for name, executable in self._executables])
+            shown = {choice.provider.name: _public_name(choice) for choice in self._choices}
+            trace.add_run(start, end, [(shown[name], executable.profile()) for name, executable in self._executables])
         return outputs
 
 
@@ -294,7 +305,7 @@ def _public_name(choice: registry.Choice) -> str:
     return next((alias for alias in aliases if alias.endswith("ExecutionProvider")), choice.provider.name)
 
 
-def _load(source: Source) -> tuple[str | bytes | ir.Model, ir.Model, str]:
+def _load(source: Source, options: SessionOptions) -> tuple[str | bytes | ir.Model, ir.Model, str]:
     """The source in a form to remember, the model (ours to change), and how errors name it."""
     from sardonyx.model import file  # before onnx_ir, whose import it makes light
 
@@ -303,8 +314,11 @@ def _load(source: Source) -> tuple[str | bytes | ir.Model, ir.Model, str]:
     import onnx_ir as ir
 
     from sardonyx.model.check import require_valid
+    from sardonyx.model.supplied import Supplied
     from sardonyx.passes.normalize import normalized
 
+    if isinstance(source, ir.Model) and (options.given_initializers or options.given_external_initializers):
+        source = _serialized(source)
     if isinstance(source, ir.Model):
         where = f"model {source.graph.name!r}"
         require_valid(source, where)
@@ -325,7 +339,14 @@ def _load(source: Source) -> tuple[str | bytes | ir.Model, ir.Model, str]:
             expected="a path, bytes, an onnx_ir.Model or an onnx.ModelProto",
             got="None" if source is None else type(source).__name__,
         )
-    model = file.load(kept)
+    folder = options.config_entries.get(FOLDER_ENTRY)
+    supplied = Supplied(
+        Path(folder) if folder else None,
+        options.files_in_memory,
+        options.given_initializers,
+        options.given_external_initializers,
+    )
+    model = file.load(kept, supplied)
     require_valid(model, where)
     return kept, model, where
 
@@ -347,9 +368,10 @@ def _serialized(model: ir.Model | onnx.ModelProto) -> bytes:
     return data
 
 
-def _prepare(model: ir.Model, options: SessionOptions) -> ir.Model:
-    """The model as it is partitioned: functions expanded, shapes inferred, optimised."""
-    from sardonyx.model.shapes import fix_dimensions, infer_shapes
+def _prepare(model: ir.Model, options: SessionOptions, provider: Provider) -> ir.Model:
+    """The model as it is partitioned: functions and foreign operators expanded, shapes inferred, optimised."""
+    from sardonyx.model.shapes import fix_denoted, fix_dimensions, infer_shapes, open_symbols
+    from sardonyx.model.standard.gradient import expand_gradients
     from sardonyx.passes.inline import inline_functions
     from sardonyx.passes.normalize import normalized
     from sardonyx.passes.pipeline import NEWEST_OPSET, optimize
@@ -357,9 +379,14 @@ def _prepare(model: ir.Model, options: SessionOptions) -> ir.Model:
 
     inline_functions(model)
     unknown = fix_dimensions(model.graph, options.free_dimension_overrides)
+    unknown += fix_denoted(model.graph, options.free_denotation_overrides)
     if unknown:
         warnings.warn(f"no dimension of the model is called {', '.join(map(repr, unknown))}", stacklevel=3)
+    if options.config_entries.get(SYMBOLS_ENTRY) == "distinct":
+        open_symbols(model.graph)
+    expand_foreign(model, provider)
     infer_shapes(model)
+    expand_gradients(model)
     level = _level(options.graph_optimization_level)
     debug = Debug() if config.DEBUG.get() else None
     # A file can only hold operators of the model's own opset.

@@ -25,6 +25,7 @@ LAYERS = (
     ("runtime", "plan"),
     ("providers",),
     ("options", "feeds", "trace", "session"),
+    ("backend", "compat"),
     ("convert",),
     ("zoo",),
     ("measure",),
@@ -33,7 +34,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 # Modules of concrete providers. Nothing outside providers/ may name them but the table of entry points.
-PLUMBING = {"__init__", "base", "functions", "partition", "registry"}
+PLUMBING = {"__init__", "base", "coverage", "functions", "partition", "registry"}
 
 HEAVY = {
     "onnx",
@@ -78,6 +79,9 @@ PUBLIC = [
     "get_all_providers",
     "get_available_providers",
     "get_device",
+    "install_as_onnxruntime",
+    "register_op",
+    "unregister_op",
 ]
 
 

@@ -10,6 +10,8 @@ from sardonyx.cli.bench import bench
 from sardonyx.cli.convert import convert
 from sardonyx.cli.demo import demo
 from sardonyx.cli.inspect import inspect
+from sardonyx.cli.ops import ops
+from sardonyx.cli.opset import opset
 from sardonyx.cli.optimize import optimize
 from sardonyx.cli.providers import providers
 from sardonyx.cli.run import run
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, inspect, bench, tune, convert, optimize, providers):
+for command in (demo, run, inspect, bench, tune, convert, optimize, opset, ops, providers):
     app.command()(command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sardonyx.cli import common
-from sardonyx.errors import ExecutionError
+from sardonyx.cli.verified import verdict_line, verified
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -75,7 +74,8 @@ def optimize(
         verdict: Equivalence | str = "not asked for"
         if verify:
             tell("running both models")
-            verdict = _verified(model, work.result.model, common.parse_dims(dim), seed)
+            fix = "this is a defect of a pass: find it with --only and --skip, or write anyway with --no-verify"
+            verdict = verified(model, work.result.model, common.parse_dims(dim), seed, fix)
         if output is not None:
             tell(f"writing {output}")
             save(work.result.model, output)
@@ -99,6 +99,7 @@ class _Work:
 def _optimized(path: Path, level: Any, opset: int | None, only: list[str], skip: list[str], tell: Any) -> _Work:
     from sardonyx.model.check import require_valid
     from sardonyx.model.file import load
+    from sardonyx.model.foreign import OPSET, expand, infer_foreign
     from sardonyx.model.opset import raise_opset
     from sardonyx.model.shapes import infer_shapes
     from sardonyx.passes.inline import inline_functions
@@ -114,9 +115,13 @@ def _optimized(path: Path, level: Any, opset: int | None, only: list[str], skip:
     tell("inferring shapes")
     inline_functions(model)
     inlined = _count(model)
-    if opset is not None:
-        model = raise_opset(model, opset)
     infer_shapes(model)
+    if opset is not None:
+        raise_opset(model, opset)
+    if model.graph.opset_imports.get("", 1) >= OPSET:
+        expand(model)
+    infer_shapes(model)
+    infer_foreign(model)
     missed: dict[tuple[str, str, str], Event] = {}
 
     def hear(event: Event) -> None:
@@ -132,25 +137,6 @@ def _optimized(path: Path, level: Any, opset: int | None, only: list[str], skip:
 
 def _count(model: ir.Model) -> int:
     return sum(len(graph) for graph in model.graphs())
-
-
-def _verified(before: Path, model: ir.Model, dims: dict[str, int], seed: int) -> Equivalence | str:
-    """Raises ExecutionError when outputs differ; the reason when nothing can run the model."""
-    from sardonyx.measure.equivalence import compare
-    from sardonyx.model.file import save
-
-    with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
-        after = Path(folder) / "optimized.onnx"
-        save(model, after)
-        found = compare(before, after, dims, seed)
-    if not isinstance(found, str) and not found.same:
-        raise ExecutionError(
-            f"output {found.output!r} of the optimised model differs: nothing was written",
-            where=str(before),
-            got=f"a relative L2 difference of {found.difference:.3g} on {found.evaluator}",
-            fix="this is a defect of a pass: find it with --only and --skip, or write anyway with --no-verify",
-        )
-    return found
 
 
 def _by_pass(changes: tuple[Change, ...]) -> Iterator[dict[str, Any]]:
@@ -198,16 +184,8 @@ def _tell(output: Path | None, work: _Work, verdict: Equivalence | str, seconds:
     lines = common.grid()
     lines.add_row("nodes", common.text(f"{nodes:,} to {_count(model):,}", style="bold"))
     lines.add_row("format", common.text(common.opsets(model.graph.opset_imports)))
-    lines.add_row("verified", common.text(_verdict(verdict)))
+    lines.add_row("verified", common.text(verdict_line(verdict)))
     if output is not None:
         lines.add_row("wrote", common.text(f"{output}, {common.kib(output.stat().st_size)}"))
     lines.add_row("took", common.text(f"{seconds:.2f} s"))
     console.print(lines)
-
-
-def _verdict(verdict: Equivalence | str) -> str:
-    if isinstance(verdict, str):
-        return f"no: {verdict}"
-    dims = ", ".join(f"{name} = {size}" for name, size in verdict.dims.items())
-    largest = f"largest relative difference {verdict.difference:.2g} on {verdict.evaluator}"
-    return f"yes: {largest}" + (f" with {dims}" if dims else "")

@@ -14,194 +14,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
-from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.casts import cast
+from sardonyx.compiler.dtypes import NEAREST, DType, Rounding
+from sardonyx.compiler.narrow import narrowed, widened
+from sardonyx.compiler.values import (
+    I1,
+    I32,
+    I64,
+    POINTER,
+    SSA,
+    Int,
+    Ptr,
+    Val,
+    memory_type,
+    register_type,
+    scalar_type,
+)
 
 if TYPE_CHECKING:
     from sardonyx.compiler.target import Target
 
-I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
-POINTER = ir.PointerType()
-SSA: TypeAlias = Any
-"""A value of llvmlite, which has no type annotations."""
+__all__ = ["I32", "I64", "KERNEL_TYPE", "POINTER", "Builder", "Int", "Parameter", "Ptr", "Val"]
+
 KERNEL_TYPE = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, POINTER])
-
-
-def scalar_type(dtype: DType) -> ir.Type:
-    """The LLVM type of a value in a register; booleans are one bit there and one byte in memory."""
-    if dtype is DType.BOOL:
-        return I1
-    if dtype.is_float:
-        return ir.FloatType() if dtype is DType.F32 else ir.DoubleType()
-    return ir.IntType(8 * dtype.size)
-
-
-def memory_type(dtype: DType, lanes: int) -> ir.Type:
-    """The LLVM type of `lanes` values in memory."""
-    scalar = I8 if dtype is DType.BOOL else scalar_type(dtype)
-    return ir.VectorType(scalar, lanes) if lanes > 1 else scalar
-
-
-def register_type(dtype: DType, lanes: int) -> ir.Type:
-    """The LLVM type of `lanes` values in a register."""
-    return ir.VectorType(scalar_type(dtype), lanes) if lanes > 1 else scalar_type(dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Int:
-    """A 64-bit integer for counting and addressing: a Python int when known, else an SSA value."""
-
-    k: Builder
-    value: int | SSA
-
-    @property
-    def ir(self) -> ir.Value:
-        """The SSA value."""
-        return ir.Constant(I64, self.value) if isinstance(self.value, int) else self.value
-
-    def at(self, value: SSA) -> Int:
-        """Another index, of this SSA value."""
-        return Int(self.k, value)
-
-    def _apply(self, op: str, fold: Callable[[int, int], int], other: Int | int) -> Int:
-        right = self.k.index(other)
-        if isinstance(self.value, int) and isinstance(right.value, int):
-            return Int(self.k, fold(self.value, right.value))
-        return Int(self.k, getattr(self.k.ir, op)(self.ir, right.ir))
-
-    def __add__(self, other: Int | int) -> Int:
-        if other == 0 or (isinstance(other, Int) and other.value == 0):
-            return self
-        return self.k.index(other) if self.value == 0 else self._apply("add", lambda a, b: a + b, other)
-
-    def __sub__(self, other: Int | int) -> Int:
-        return self._apply("sub", lambda a, b: a - b, other)
-
-    def __mul__(self, other: Int | int) -> Int:
-        right = self.k.index(other)
-        if self.value == 1 or right.value == 0:
-            return right
-        if right.value == 1 or self.value == 0:
-            return self
-        return self._apply("mul", lambda a, b: a * b, right)
-
-    def __floordiv__(self, other: Int | int) -> Int:
-        """Quotient of non-negative numbers."""
-        right = self.k.index(other)
-        return self if right.value == 1 else self._apply("udiv", lambda a, b: a // b, right)
-
-    def __mod__(self, other: Int | int) -> Int:
-        """Remainder of non-negative numbers."""
-        right = self.k.index(other)
-        return self.k.index(0) if right.value == 1 else self._apply("urem", lambda a, b: a % b, right)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-    def _compare(self, op: str, other: Int | int) -> Val:
-        bit = self.k.ir.icmp_signed(op, self.ir, self.k.index(other).ir)
-        return Val(self.k, bit, DType.BOOL, 1)
-
-    def __lt__(self, other: Int | int) -> Val:
-        return self._compare("<", other)
-
-    def __le__(self, other: Int | int) -> Val:
-        return self._compare("<=", other)
-
-    def __ge__(self, other: Int | int) -> Val:
-        return self._compare(">=", other)
-
-    def __gt__(self, other: Int | int) -> Val:
-        return self._compare(">", other)
-
-    def equals(self, other: Int | int) -> Val:
-        """One bit: equal."""
-        return self._compare("==", other)
-
-    def within(self, size: Int | int) -> Val:
-        """One bit: 0 <= self < size, as a single unsigned comparison."""
-        bit = self.k.ir.icmp_unsigned("<", self.ir, self.k.index(size).ir)
-        return Val(self.k, bit, DType.BOOL, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Val:
-    """Data in a register: one element (`lanes` 1) or a vector of them."""
-
-    k: Builder
-    ir: SSA
-    dtype: DType
-    lanes: int
-
-    def _arith(self, names: tuple[str, str], other: Val) -> Val:
-        name = names[0] if self.dtype.is_float else names[1]
-        return Val(self.k, getattr(self.k.ir, name)(self.ir, other.ir), self.dtype, self.lanes)
-
-    def __add__(self, other: Val) -> Val:
-        return self._arith(("fadd", "add"), other)
-
-    def __sub__(self, other: Val) -> Val:
-        return self._arith(("fsub", "sub"), other)
-
-    def __mul__(self, other: Val) -> Val:
-        return self._arith(("fmul", "mul"), other)
-
-    def __truediv__(self, other: Val) -> Val:
-        return self._arith(("fdiv", "sdiv" if self.dtype.is_signed else "udiv"), other)
-
-    def __mod__(self, other: Val) -> Val:
-        """Remainder, of the sign of the first."""
-        return self._arith(("frem", "srem" if self.dtype.is_signed else "urem"), other)
-
-    def __and__(self, other: Val) -> Val:
-        return self._arith(("and_", "and_"), other)
-
-    def __or__(self, other: Val) -> Val:
-        return self._arith(("or_", "or_"), other)
-
-    def __xor__(self, other: Val) -> Val:
-        return self._arith(("xor", "xor"), other)
-
-    def __neg__(self) -> Val:
-        name = "fneg" if self.dtype.is_float else "neg"
-        return Val(self.k, getattr(self.k.ir, name)(self.ir), self.dtype, self.lanes)
-
-    def compare(self, op: str, other: Val) -> Val:
-        """Bits: `self op other` with op one of < <= > >= == !=; false on NaN but for !=, which is true."""
-        if self.dtype.is_float:
-            method = self.k.ir.fcmp_unordered if op == "!=" else self.k.ir.fcmp_ordered
-        else:
-            method = self.k.ir.icmp_signed if self.dtype.is_signed else self.k.ir.icmp_unsigned
-        return Val(self.k, method(op, self.ir, other.ir), DType.BOOL, self.lanes)
-
-    def __lt__(self, other: Val) -> Val:
-        return self.compare("<", other)
-
-    def __gt__(self, other: Val) -> Val:
-        return self.compare(">", other)
-
-
-@dataclass(frozen=True, eq=False)
-class Ptr:
-    """The address of an element of `dtype`; adding an index moves by elements."""
-
-    k: Builder
-    ir: SSA
-    dtype: DType
-
-    def at(self, value: SSA) -> Ptr:
-        """Another address of the same type, of this SSA value."""
-        return Ptr(self.k, value, self.dtype)
-
-    def __add__(self, offset: Int | int) -> Ptr:
-        step = self.k.index(offset)
-        if step.value == 0:
-            return self
-        element = memory_type(self.dtype, 1)
-        return Ptr(self.k, self.k.ir.gep(self.ir, [step.ir], source_etype=element), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -257,7 +96,8 @@ class Builder:
         return value if isinstance(value, Int) else Int(self, int(value))
 
     def const(self, value: float | bool, dtype: DType, lanes: int = 1) -> Val:
-        """A constant, in every lane."""
+        """A constant, in every lane; of a narrow type's register type."""
+        dtype = dtype.register
         literal = float(dtype.numpy.type(value)) if dtype.is_float else int(value)
         one = ir.Constant(scalar_type(dtype), literal)
         return Val(self, ir.Constant(register_type(dtype, lanes), [one] * lanes) if lanes > 1 else one, dtype, lanes)
@@ -362,15 +202,22 @@ class Builder:
         dtype = address.dtype
         kind = memory_type(dtype, lanes)
         if mask is None:
-            loaded = self.ir.load(address.ir, align=dtype.size, typ=kind)
+            loaded = self.ir.load(address.ir, align=dtype.alignment, typ=kind)
         else:
             name = f"llvm.masked.load.v{lanes}{_suffix(kind)}.p0"
             intrinsic = self._declare(name, kind, [POINTER, I32, mask.ir.type, kind])
             zero = ir.Constant(kind, None)
-            loaded = self.ir.call(intrinsic, [address.ir, ir.Constant(I32, dtype.size), mask.ir, zero])
+            loaded = self.ir.call(intrinsic, [address.ir, ir.Constant(I32, dtype.alignment), mask.ir, zero])
+        return self._loaded(loaded, dtype, lanes)
+
+    def _loaded(self, stored: SSA, dtype: DType, lanes: int) -> Val:
+        """What was read from memory, as it is in a register."""
         if dtype is DType.BOOL:
-            loaded = self.ir.icmp_unsigned("!=", loaded, ir.Constant(kind, None))
-        return Val(self, loaded, dtype, lanes)
+            stored = self.ir.icmp_unsigned("!=", stored, ir.Constant(memory_type(dtype, lanes), None))
+        if not dtype.is_narrow:
+            return Val(self, stored, dtype, lanes)
+        made = widened(self, stored, dtype, lanes)
+        return Val(self, made.ir, made.dtype, lanes, (dtype, stored))
 
     def load_index(self, address: Ptr) -> Int:
         """One 64-bit integer from memory, to count or address with."""
@@ -384,17 +231,27 @@ class Builder:
         made.initializer = ir.Constant(kind, [ir.Constant(memory_type(dtype, 1), value) for value in values])
         return Ptr(self, made, dtype)
 
+    def ticket(self) -> Val:
+        """A number that no other call of this kernel's code has drawn, in this process."""
+        counter = ir.GlobalVariable(self.module, I64, self.module.get_unique_name("tickets"))
+        counter.linkage, counter.initializer = "internal", ir.Constant(I64, 0)
+        return Val(self, self.ir.atomic_rmw("add", counter, ir.Constant(I64, 1), "monotonic"), DType.I64, 1)
+
     def store(self, value: Val, address: Ptr, mask: Val | None = None) -> None:
-        """Write consecutive elements, those the mask selects."""
-        stored, kind = value.ir, memory_type(value.dtype, value.lanes)
+        """Write consecutive elements, those the mask selects; to elements of a narrow type rounded."""
+        stored, dtype = value.ir, address.dtype if address.dtype.is_narrow else value.dtype
+        kind = memory_type(dtype, value.lanes)
         if value.dtype is DType.BOOL:
             stored = self.ir.zext(stored, kind)
+        elif dtype.is_narrow:
+            known = value.stored if value.stored is not None and value.stored[0] is dtype else None
+            stored = known[1] if known is not None else narrowed(self, value, dtype, NEAREST)
         if mask is None:
-            self.ir.store(stored, address.ir, align=value.dtype.size)
+            self.ir.store(stored, address.ir, align=dtype.alignment)
             return
         name = f"llvm.masked.store.v{value.lanes}{_suffix(kind)}.p0"
         intrinsic = self._declare(name, ir.VoidType(), [kind, POINTER, I32, mask.ir.type])
-        self.ir.call(intrinsic, [stored, address.ir, ir.Constant(I32, value.dtype.size), mask.ir])
+        self.ir.call(intrinsic, [stored, address.ir, ir.Constant(I32, dtype.alignment), mask.ir])
 
     def prefetch(self, address: Ptr) -> None:
         """Ask for the cache line of an address, which need not be valid, in the second-level cache."""
@@ -421,10 +278,8 @@ class Builder:
         name = f"llvm.masked.gather.v{lanes}{_suffix(kind)}.v{lanes}p0"
         intrinsic = self._declare(name, kind, [pointers, I32, mask.type, kind])
         zero = ir.Constant(kind, None)
-        loaded = self.ir.call(intrinsic, [places, ir.Constant(I32, dtype.size), mask, zero])
-        if dtype is DType.BOOL:
-            loaded = self.ir.icmp_unsigned("!=", loaded, zero)
-        return Val(self, loaded, dtype, lanes)
+        loaded = self.ir.call(intrinsic, [places, ir.Constant(I32, dtype.alignment), mask, zero])
+        return self._loaded(loaded, dtype, lanes)
 
     def scatter(self, value: Val, address: Ptr, stride: Int, count: Int | None = None) -> None:
         """Write the lanes `stride` elements apart, the first `count` only when given."""
@@ -561,34 +416,9 @@ class Builder:
         """The same bits as another type of the same size."""
         return Val(self, self.ir.bitcast(value.ir, register_type(dtype, value.lanes)), dtype, value.lanes)
 
-    def cast(self, value: Val, dtype: DType) -> Val:
-        """Convert the number as ONNX's Cast does: floats to integers truncate, anything to bool is `!= 0`.
-
-        Floats beyond an integer type's range saturate (the standard leaves them undefined); NaN gives 0.
-        """
-        source, lanes = value.dtype, value.lanes
-        if source is dtype:
-            return value
-        kind = register_type(dtype, lanes)
-        if dtype is DType.BOOL:
-            return value.compare("!=", self.const(0, source, lanes))
-        if source is DType.BOOL:
-            method = self.ir.uitofp if dtype.is_float else self.ir.zext
-        elif source.is_float and dtype.is_float:
-            method = self.ir.fpext if dtype.size > source.size else self.ir.fptrunc
-        elif source.is_float:
-            from sardonyx.compiler.saturate import saturated  # which is written in this language
-
-            return saturated(self, value, dtype)
-        elif dtype.is_float:
-            method = self.ir.sitofp if source.is_signed else self.ir.uitofp
-        elif dtype.size < source.size:
-            method = self.ir.trunc
-        elif dtype.size == source.size:
-            return Val(self, value.ir, dtype, lanes)
-        else:
-            method = self.ir.sext if source.is_signed else self.ir.zext
-        return Val(self, method(value.ir, kind), dtype, lanes)
+    def cast(self, value: Val, dtype: DType, rounding: Rounding | None = None) -> Val:
+        """The number as another type: see `casts`. To a narrow type it is rounded, and stays in a wider register."""
+        return cast(self, value, dtype, rounding or Rounding())
 
     def _declare(self, name: str, result: ir.Type, operands: list[ir.Type]) -> ir.Function:
         known: Any = self.module.globals.get(name)

@@ -19,17 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sardonyx.compiler.polynomials import Key, Monomial, Terms, divide, divided, evaluate, key_of, plain, plus, times
 from sardonyx.errors import CompileError
 
-Monomial = tuple[int, ...]
-"""Atoms, by number, in ascending order; () is 1."""
-Terms = dict[Monomial, int]
-"""A polynomial: coefficients, none of them 0."""
-Key = tuple[tuple[Monomial, int], ...]
-"""The same, hashable."""
-
 SMALLEST = 2
-"""Of what a symbol may be. Dims of 0 and 1 mean something of their own (nothing, and broadcasting)."""
+"""Of what a symbol is when a program is made. Dims of 0 and 1 mean something of their own (nothing, and broadcasting):
+a program may be right for 1 as well, but it is not made with it.
+"""
 
 LARGEST = 1 << 48
 """Of what a symbol may be: no memory holds more."""
@@ -49,6 +45,7 @@ _COMPUTE: dict[str, Callable[[int, int], int]] = {
     "%": operator.mod,
     "min": min,
     "max": max,
+    "bits": lambda a, b: a.bit_length(),
 }
 
 
@@ -72,9 +69,9 @@ class Trace:
         self._guards: dict[tuple[Key, str], None] = {}
         self._closed = False
 
-    def symbol(self, name: str, value: int) -> int:
-        """A symbol, which is `value` now and always from `SMALLEST` to `LARGEST`."""
-        return self._atom(name, (), value, SMALLEST, LARGEST)
+    def symbol(self, name: str, value: int, smallest: int = SMALLEST) -> int:
+        """A symbol, which is `value` now and always from `smallest` to `LARGEST`."""
+        return self._atom(name, (), value, smallest, LARGEST)
 
     def _atom(self, op: str, operands: tuple[Key, ...], value: int, low: int | None, high: int | None) -> int:
         number = self._numbers.setdefault((op, operands), len(self.atoms))
@@ -87,7 +84,7 @@ class Trace:
         """What was lowered so far is right only where `dim` compares with 0 like this."""
         if self._closed:
             raise CompileError(f"a decision on {dim!r} after lowering")
-        self._guards.setdefault((_key(dim.terms), comparison))
+        self._guards.setdefault((key_of(dim.terms), comparison))
 
     def close(self) -> None:
         """No more guards from here on."""
@@ -139,14 +136,14 @@ class Trace:
         for monomial, count in terms.items():
             for number in monomial:
                 atom = self.atoms[number]
-                rest = _divided(monomial, (number,))
-                divisor = _plain(atom.operands[1]) if atom.op == "//" else None
+                rest = divided(monomial, (number,))
+                divisor = plain(atom.operands[1]) if atom.op == "//" else None
                 if rest is None or divisor is None or count % divisor or self._bound(rest, upper=False) is None:
                     continue
                 # divisor * floor is at most the dividend, and at least the dividend less the largest remainder.
-                whole = _sum(dict(atom.operands[0]), {(): 1 - divisor} if count > 0 else {}, 1)
-                result = _sum(terms if result is None else result, {monomial: count}, -1)
-                result = _sum(result, _product(whole, {rest: count // divisor}), 1)
+                whole = plus(dict(atom.operands[0]), {(): 1 - divisor} if count > 0 else {}, 1)
+                result = plus(terms if result is None else result, {monomial: count}, -1)
+                result = plus(result, times(whole, {rest: count // divisor}), 1)
                 break
         return result
 
@@ -179,7 +176,7 @@ class Trace:
     def _covered(self, monomial: Monomial, count: int, left: Terms) -> int | None:
         """Take what is at least `count` times a monomial from `left`; the least that is over, or None."""
         for larger, have in left.items():
-            rest = _divided(larger, monomial)
+            rest = divided(larger, monomial)
             factor = None if rest is None else self._bound(rest, upper=False)
             if factor and factor > 0 and have * factor >= count:
                 needed = -(-count // factor)
@@ -212,11 +209,11 @@ class Trace:
             raise CompileError(f"a quotient by {b}, which is not positive")
         if _terms(a) and all(count < 0 for count in _terms(a).values()):
             return -self.quotient(-a + b - 1, b)
-        whole, rest = _divide(_terms(a), _terms(b))
+        whole, rest = divide(_terms(a), _terms(b))
         done, left = self.make(whole), self.make(rest)
         if not isinstance(left, Dim) and not isinstance(b, Dim):
             return done + left // b
-        if self._is_remainder(_sum(rest, _terms(b), 1), b):
+        if self._is_remainder(plus(rest, _terms(b), 1), b):
             return done - 1
         return done if self._is_remainder(rest, b) else done + self._operation("//", left, b)
 
@@ -224,7 +221,7 @@ class Trace:
         """What the floor of a / b leaves."""
         if not b > 0:
             raise CompileError(f"a remainder by {b}, which is not positive")
-        _, rest = _divide(_terms(a), _terms(b))
+        _, rest = divide(_terms(a), _terms(b))
         if not isinstance(b, Dim):
             rest = {monomial: left for monomial, count in rest.items() if (left := count % b)}
             if not any(rest):
@@ -236,23 +233,27 @@ class Trace:
         return (self.low(terms) or 0) >= 0 and self.low(terms) is not None and self._less(terms, _terms(b))
 
     def _less(self, a: Terms, b: Terms) -> bool:
-        low = self.low(_sum(b, a, -1))
+        low = self.low(plus(b, a, -1))
         return low is not None and low > 0
 
     def extreme(self, op: str, a: int, b: int) -> int:
         """The smaller (`min`) or larger (`max`) of two."""
         smaller, larger = (a, b) if op == "min" else (b, a)
         for first, second, result in ((a, b, smaller), (b, a, larger)):
-            low = self.low(_sum(_terms(second), _terms(first), -1))
+            low = self.low(plus(_terms(second), _terms(first), -1))
             if low is not None and low >= 0:
                 return result
         return self._operation(op, a, b)
+
+    def bits(self, a: int) -> int:
+        """How many bits a number takes."""
+        return self._operation("bits", a, 0)
 
     def _operation(self, op: str, a: int, b: int) -> int:
         """An atom for what is no polynomial."""
         lows, highs = [self.low(_terms(x)) for x in (a, b)], [self.high(_terms(x)) for x in (a, b)]
         low, high = _bounds(op, lows, highs)
-        return self._atom(op, (_key(_terms(a)), _key(_terms(b))), _COMPUTE[op](hint(a), hint(b)), low, high)
+        return self._atom(op, (key_of(_terms(a)), key_of(_terms(b))), _COMPUTE[op](hint(a), hint(b)), low, high)
 
     # ---- other values ------------------------------------------------------------------------------------------
 
@@ -279,6 +280,8 @@ def _bounds(op: str, lows: Sequence[int | None], highs: Sequence[int | None]) ->
         return (min(known_lows) if len(known_lows) == 2 else None), min(known_highs, default=None)
     if op == "max":
         return max(known_lows, default=None), (max(known_highs) if len(known_highs) == 2 else None)
+    if op == "bits":
+        return 0, None if high is None else max(high, 0).bit_length()
     if op == "%":
         return 0, None if high2 is None else high2 - 1
     if low is None or low < 0:
@@ -311,14 +314,14 @@ class Dim(_Number):
     def __add__(self, other: int) -> int:
         if not _is_number(other):
             return self._as_float("+", other)
-        return self.trace.make(_sum(self.terms, _terms(other), 1), self.hint + hint(other))
+        return self.trace.make(plus(self.terms, _terms(other), 1), self.hint + hint(other))
 
     __radd__ = __add__
 
     def __sub__(self, other: int) -> int:
         if not _is_number(other):
             return self._as_float("-", other)
-        return self.trace.make(_sum(self.terms, _terms(other), -1), self.hint - hint(other))
+        return self.trace.make(plus(self.terms, _terms(other), -1), self.hint - hint(other))
 
     def __rsub__(self, other: int) -> int:
         return -self + other
@@ -329,13 +332,17 @@ class Dim(_Number):
     def __pos__(self) -> int:
         return self
 
+    def bit_length(self) -> int:
+        """As int's, without a guard."""
+        return self.trace.bits(self)
+
     def __abs__(self) -> int:
         return self if self >= 0 else -self
 
     def __mul__(self, other: int) -> int:
         if not _is_number(other):
             return self._as_float("*", other)
-        return self.trace.make(_product(self.terms, _terms(other)), self.hint * hint(other))
+        return self.trace.make(times(self.terms, _terms(other)), self.hint * hint(other))
 
     __rmul__ = __mul__
 
@@ -424,17 +431,6 @@ class Dim(_Number):
         return format(repr(self), spec.replace(",", ""))
 
 
-def evaluate(terms: Iterable[tuple[Monomial, int]], atoms: Sequence[int]) -> int:
-    """A polynomial's value for values of the atoms."""
-    total = 0
-    for monomial, count in terms:
-        part = count
-        for number in monomial:
-            part *= atoms[number]
-        total += part
-    return total
-
-
 def value_of(number: int, atoms: Sequence[int]) -> int:
     """What a number is for values of the atoms."""
     return evaluate(number.terms.items(), atoms) if isinstance(number, Dim) else number
@@ -468,67 +464,6 @@ def _terms(value: int) -> Terms:
     return {(): int(value)} if value else {}
 
 
-def _key(terms: Terms) -> Key:
-    return tuple(sorted(terms.items()))
-
-
-def _plain(key: Key) -> int | None:
-    """The number that a polynomial is, if it is one."""
-    return key[0][1] if len(key) == 1 and key[0][0] == () else None
-
-
-def _sum(a: Terms, b: Terms, factor: int) -> Terms:
-    """a + factor * b."""
-    result = dict(a)
-    for monomial, count in b.items():
-        total = result.get(monomial, 0) + factor * count
-        if total:
-            result[monomial] = total
-        else:
-            result.pop(monomial, None)
-    return result
-
-
-def _product(a: Terms, b: Terms) -> Terms:
-    result: Terms = {}
-    for monomial, count in a.items():
-        part = {tuple(sorted(monomial + other)): count * times for other, times in b.items()}
-        result = _sum(result, part, 1)
-    return result
-
-
-def _divided(monomial: Monomial, by: Monomial) -> Monomial | None:
-    """What is left of a product of atoms without the atoms of another one; None where it lacks some."""
-    left = list(monomial)
-    for number in by:
-        if number not in left:
-            return None
-        left.remove(number)
-    return tuple(left)
-
-
-def _divide(a: Terms, b: Terms) -> tuple[Terms, Terms]:
-    """(q, r) with a = q * b + r, r without terms that the leading one of b divides."""
-    lead = max(b, key=lambda monomial: (len(monomial), monomial))
-    whole: Terms = {}
-    rest: Terms = {}
-    left = dict(a)
-    while left:
-        monomial = max(left, key=lambda m: (len(m), m))
-        factor, count = _divided(monomial, lead), left[monomial] // b[lead]
-        if factor is None or not count:
-            rest[monomial] = left.pop(monomial)
-            continue
-        if left[monomial] % b[lead] and len(b) > 1:
-            rest[monomial] = left.pop(monomial)
-            continue
-        whole = _sum(whole, {factor: count}, 1)
-        left = _sum(left, _product(b, {factor: count}), -1)
-        if monomial in left:  # less than the divisor's coefficient
-            rest[monomial] = left.pop(monomial)
-    return whole, rest
-
-
 def hint(value: int) -> int:
     """What a dim is in the call the program is lowered for. Only for what is right whatever it is: costs, messages."""
     return value.hint if isinstance(value, Dim) else value
@@ -542,6 +477,23 @@ def surely(a: int, comparison: str, b: int) -> bool:
     return _COMPARE[comparison](difference, 0)
 
 
+def same(a: int, b: int) -> bool:
+    """Whether two are equal, with a guard if they happen to be, but none that they are not: for what treats equal ones
+    rightly in the way of others, too.
+    """
+    return hint(a) == hint(b) and a == b
+
+
+def is_one(size: int) -> bool:
+    """Whether a dim is 1, without a guard that it is not: for what is right for 1 in the way of other sizes, too."""
+    return same(size, 1)
+
+
+def is_one_of(size: int, others: Iterable[int]) -> bool:
+    """Whether a dim is 1, where that pays only beside more of the others: what is open along with them is not asked."""
+    return is_one(size) if any(surely(size, ">=", other) for other in others) else size == 1
+
+
 def is_open(values: Iterable[object]) -> bool:
     """Whether some of these depend on open dims."""
     return any(isinstance(value, Dim) for value in values)
@@ -551,7 +503,7 @@ def exactly(value: Any) -> Hashable:
     """A key for a number, or for tuples of them, that finds equal ones: open dims as keys would be compared."""
     if isinstance(value, tuple):
         return tuple(map(exactly, value))
-    return ("open", _key(value.terms)) if isinstance(value, Dim) else value
+    return ("open", key_of(value.terms)) if isinstance(value, Dim) else value
 
 
 def array_of(numbers: Iterable[int]) -> np.ndarray[Any, Any]:
@@ -578,13 +530,18 @@ def most(first: int, *others: int) -> int:
     return _extreme("max", (first, *others))
 
 
+def stretches(size: int, to: int) -> bool:
+    """Whether a dim broadcasts to another, as ONNX has it."""
+    return same(size, to) or is_one(size) or size in (to, 1)
+
+
 def broadcast_dims(*shapes: Sequence[int]) -> tuple[int, ...]:
     """The dims that all of these stretch to by ONNX's multidirectional rule; ValueError when there are none."""
     result: list[int] = []
     for back in range(1, max((len(shape) for shape in shapes), default=0) + 1):
         sizes = [shape[-back] for shape in shapes if len(shape) >= back]
-        found = next((size for size in sizes if size != 1), sizes[0])
-        if any(size not in (1, found) for size in sizes):
+        found = next((size for size in sizes if not is_one(size)), sizes[0])
+        if not all(stretches(size, found) for size in sizes):
             raise ValueError(f"shapes {', '.join(str(list(shape)) for shape in shapes)} do not broadcast")
         result.insert(0, found)
     return tuple(result)

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 
 from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import Builder, Val
-from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.dtypes import DType, Rounding
+
+CASTS = {
+    "cast": Rounding(),
+    **{
+        f"cast_{'' if saturate else 'over_'}{mode}": Rounding(saturate, mode)
+        for saturate in (True, False)
+        for mode in ("up", "down", "nearest")
+        if (saturate, mode) != (True, "up")
+    },
+}
+"""Instructions that convert, by how they round."""
+_CAST_NAMES = {rounding: name for name, rounding in CASTS.items()}
 
 
 @dataclass(frozen=True)
@@ -45,10 +57,8 @@ class Expr:
             if step.op == "const":
                 assert step.value is not None
                 registers.append(k.const(step.value, step.dtype, lanes))
-            elif step.op == "cast":
-                registers.append(k.cast(registers[step.operands[0]], step.dtype))
-            elif step.op == "bits":
-                registers.append(k.bits(registers[step.operands[0]], step.dtype))
+            elif step.op in CASTS:
+                registers.append(k.cast(registers[step.operands[0]], step.dtype, CASTS[step.op]))
             else:
                 registers.append(SCALAR_OPS[step.op](k, *(registers[i] for i in step.operands)))
         return registers[-1] if self.body else registers[0]
@@ -81,15 +91,14 @@ class ExprBuilder:
         """A constant."""
         return self._append(Instruction("const", (), dtype, float(value) if dtype.is_float else int(value)))
 
-    def cast(self, register: int, dtype: DType) -> int:
-        """The value as another type."""
+    def cast(self, register: int, dtype: DType, rounding: Rounding | None = None) -> int:
+        """The value as another type; as a narrow one it is rounded, unless it comes from there."""
         if self._dtypes[register] is dtype:
             return register
-        return self._append(Instruction("cast", (register,), dtype))
-
-    def bits(self, register: int, dtype: DType) -> int:
-        """The value's bits as another type of the same size, neither of them bool."""
-        return self._append(Instruction("bits", (register,), dtype))
+        step = self._body[register] if register >= 0 else None
+        if step is not None and step.op in CASTS and dtype.is_narrow and self._dtypes[step.operands[0]] is dtype:
+            return step.operands[0]
+        return self._append(Instruction(_CAST_NAMES[rounding or Rounding()], (register,), dtype))
 
     def constant(self, register: int) -> float | None:
         """The number that a register holds whatever the leaves are, if it is known."""

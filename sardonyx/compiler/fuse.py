@@ -1,5 +1,7 @@
 """Fusion: which elementwise nodes a kernel can absorb as its epilogue.
 
+Operators see numbers of narrow types as their register types; each one's result is rounded to the type it has.
+
 Starting at a node's result, nodes are added in the graph's order while each is elementwise, of the same dims, and
 reads only values of the group or values that are already there. The group is then cut back to the longest prefix
 from which exactly one value is used outside.
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.dims import is_one, same
+from sardonyx.compiler.dtypes import NEAREST, DType
 from sardonyx.compiler.expr import Expr, ExprBuilder
 from sardonyx.compiler.program import View
 
@@ -143,21 +146,21 @@ class Fuser:
             at = place(view)
             assert at is not None
             operands.append((view, at))
-            return builder.leaf(view.dtype)
+            return builder.cast(builder.leaf(view.dtype), view.dtype.register)
 
         if own is not None:
-            result = builder.leaf(own.dtype)
+            result = builder.cast(builder.leaf(own.dtype), own.dtype.register)
             for op, view in own.prelude:
                 inputs = [result] if view is None else [result, operand(view.broadcast(dims))]
                 result = builder.op(op, *inputs)
-            registers[own.value] = result
+            registers[own.value] = _rounded(builder, result, own.value)
 
         def register(value: ir.Value) -> int:
             if value not in registers:
                 known = self.available(value)
                 kind = DType.of(known.dtype) if isinstance(known, np.ndarray) else None
-                if isinstance(known, np.ndarray) and known.size == 1 and kind is not None:
-                    return builder.const(known.reshape(-1)[0].item(), kind)
+                if isinstance(known, np.ndarray) and known.size == 1 and kind is not None and not kind.is_complex:
+                    return builder.const(known.reshape(-1)[0].item(), kind.register)
                 registers[value] = operand(self.view(value).broadcast(dims))
             return registers[value]
 
@@ -165,9 +168,25 @@ class Fuser:
             scalar = self.scalar(node)
             assert scalar is not None
             inputs = [register(value) if value is not None else _ABSENT for value in node.inputs]
-            registers[node.outputs[0]] = scalar(builder, node, inputs)
+            registers[node.outputs[0]] = _rounded(builder, scalar(builder, node, inputs), node.outputs[0])
         members = nodes if own is None else [own.node, *nodes]
-        return Fusion(tuple(members), builder.build(registers[output]), tuple(operands), output)
+        result, kind = registers[output], declared_type(output)
+        if output in self.outputs and kind is not None and kind.is_narrow:
+            result = builder.cast(result, kind, NEAREST)
+        return Fusion(tuple(members), builder.build(result), tuple(operands), output)
+
+
+def declared_type(value: ir.Value) -> DType | None:
+    """The compiler's type of a value; None when it has none or says none."""
+    return DType.of(value.dtype.numpy()) if value.dtype is not None else None
+
+
+def _rounded(builder: ExprBuilder, register: int, value: ir.Value) -> int:
+    """A value as the type it has, if that is a narrow one: each operator rounds its result, fused or not."""
+    kind = declared_type(value)
+    if kind is None or not kind.is_narrow:
+        return register
+    return builder.cast(builder.cast(register, kind, NEAREST), kind.register)
 
 
 _ABSENT = 1 << 30
@@ -183,4 +202,4 @@ def _stretches(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
     """Whether `shape` broadcasts to `dims` without changing them."""
     if len(shape) > len(dims):
         return False
-    return all(s in (1, d) for s, d in zip(reversed(shape), reversed(dims), strict=False))
+    return all(is_one(s) or same(s, d) for s, d in zip(reversed(shape), reversed(dims), strict=False))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cmp_to_key
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from sardonyx.compiler.program import View
+from sardonyx.compiler.dims import is_one, same, surely
+from sardonyx.compiler.program import View, row_major
 
 CACHE_LINE = 64
 """Bytes."""
@@ -33,13 +35,12 @@ class Nest:
 
 def collapse(dims: Sequence[int], strides: Sequence[Sequence[int]]) -> Nest:
     """The shortest equivalent loop nest, outermost first, in the order in which the first tensor lies in memory."""
-    axes = [a for a in range(len(dims)) if dims[a] != 1]
-    axes.sort(key=lambda a: (-abs(strides[0][a]), a))
+    axes = _outermost_first([a for a in range(len(dims)) if not is_one(dims[a])], strides[0])
     sizes: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
     for axis in axes:
         joins = bool(sizes) and all(
-            step[-1] == own[axis] * dims[axis] for step, own in zip(steps, strides, strict=True)
+            same(step[-1], own[axis] * dims[axis]) for step, own in zip(steps, strides, strict=True)
         )
         if joins:
             sizes[-1] *= dims[axis]
@@ -52,16 +53,28 @@ def collapse(dims: Sequence[int], strides: Sequence[Sequence[int]]) -> Nest:
     return Nest(tuple(sizes), tuple(tuple(step) for step in steps))
 
 
+def _outermost_first(axes: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """Axes by how far they move in memory; those that move as far as each other in their own order."""
+
+    def order(a: int, b: int) -> int:
+        far, other = abs(strides[a]), abs(strides[b])
+        if same(far, other):
+            return a - b
+        return -1 if surely(far, ">=", other) or (not surely(far, "<=", other) and far > other) else 1
+
+    return sorted(axes, key=cmp_to_key(order))
+
+
 def uniform_stride(dims: Sequence[int], strides: Sequence[int]) -> int | None:
     """The one stride with which a walk over `dims` in row-major order moves, or None; 0 when it never moves."""
     found: int | None = None
     inner = 1
     for size, stride in zip(reversed(dims), reversed(strides), strict=True):
-        if size == 1:
+        if is_one(size):
             continue
         if found is None:
             found = stride
-        elif stride != found * inner:
+        elif not same(stride, found * inner):
             return None
         inner *= size
     return found or 0
@@ -69,9 +82,9 @@ def uniform_stride(dims: Sequence[int], strides: Sequence[int]) -> int | None:
 
 def dense_like(dims: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
     """Strides without gaps that keep the order of the dimensions in memory."""
-    moves = [size > 1 for size in dims]
-    order = sorted(range(len(dims)), key=lambda a: (moves[a], -abs(strides[a]) if moves[a] else 0, a))
-    return dense_in_order(dims, order)
+    fixed = [axis for axis, size in enumerate(dims) if is_one(size)]
+    moving = [axis for axis in range(len(dims)) if axis not in fixed]
+    return dense_in_order(dims, [*fixed, *_outermost_first(moving, strides)])
 
 
 def dense_in_order(dims: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
@@ -87,15 +100,18 @@ def reshape_view(view: View, dims: tuple[int, ...]) -> View | None:
     """The view with other dims over the same elements in the same row-major order; None if that needs a copy."""
     if view.size == 0:
         return None
-    source = [(d, s) for d, s in zip(view.dims, view.strides, strict=True) if d != 1]
+    if view.is_row_major:
+        dense = tuple(0 if is_one(d) else s for d, s in zip(dims, row_major(dims), strict=True))
+        return View(view.buffer, view.dtype, dims, dense, view.offset)
+    source = [(d, s) for d, s in zip(view.dims, view.strides, strict=True) if not is_one(d)]
     strides: list[int] = []
-    wanted = [d for d in dims if d != 1]
+    wanted = [d for d in dims if not is_one(d)]
     i = j = 0
     while i < len(source) and j < len(wanted):
         have, want = source[i][0], wanted[j]
         i_end, j_end = i + 1, j + 1
-        while have != want:
-            if have < want:
+        while not same(have, want):
+            if surely(have, "<=", want) or (not surely(have, ">=", want) and have < want):
                 have *= source[i_end][0]
                 i_end += 1
             else:
@@ -111,5 +127,5 @@ def reshape_view(view: View, dims: tuple[int, ...]) -> View | None:
         strides += part
         i, j = i_end, j_end
     steps = iter(strides)
-    full = tuple(next(steps) if d != 1 else 0 for d in dims)
+    full = tuple(0 if is_one(d) else next(steps) for d in dims)
     return View(view.buffer, view.dtype, dims, full, view.offset)

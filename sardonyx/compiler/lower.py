@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from sardonyx.compiler.dims import Dim, broadcast_dims, hint, is_open, least, most, surely
-from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.expr import Expr, identity
-from sardonyx.compiler.fuse import Fuser, Fusion, Operand, Own, Placement, Scalar
+from sardonyx.compiler.dims import Dim, broadcast_dims, hint, is_one, is_open, least, most
+from sardonyx.compiler.dtypes import NEAREST, DType
+from sardonyx.compiler.expr import Expr, ExprBuilder, identity
+from sardonyx.compiler.forms import Forms, is_widened, narrow_type
+from sardonyx.compiler.fuse import Fuser, Fusion, Operand, Own, Placement, Scalar, declared_type
 from sardonyx.compiler.joins import Joins
-from sardonyx.compiler.kernels.elementwise import BACKWARD, BROADCAST, CONTIGUOUS, STRIDED, Elementwise
+from sardonyx.compiler.kernels.elementwise import walking
 from sardonyx.compiler.kernels.turn import TILE, turning
-from sardonyx.compiler.layout import collapse, dense_like
+from sardonyx.compiler.layout import dense_like
 from sardonyx.compiler.packed import PackedWeights
 from sardonyx.compiler.program import (
     MAX_DOMAIN,
@@ -51,17 +52,16 @@ Rule = Callable[["Lowering", "ir.Node"], None]
 _ELEMENTS_PER_CHUNK = 4096
 """Elementwise work a thread takes at once: long beside an atomic addition, short beside a step."""
 _CHUNKS_PER_THREAD = 6
-_FLAT_ROW = 1024
-"""Elements of a row into which a flat tensor is cut."""
 
 
 @dataclass(frozen=True)
 class Rules:
     """What operators mean: rules that lower a node, and scalar functions of elementwise operators.
 
-    `joins` is the axis along which a node joins all its inputs; `evaluate` computes a node from known arrays (constant
+    `moves` says whether a node's rule takes elements of every type, since it only moves them; `joins` is the axis along
+    which a node joins all its inputs; `evaluate` computes a node from known arrays (constant
     folding at lowering), `arithmetic` one whose inputs are arrays of dims, some of them open, if that is possible;
-    `folds` says whether a node may be computed so at all.
+    `folds` says whether a node may be computed so at all; `wants` are the inputs that a node's rule must know.
     """
 
     rule: Callable[[ir.Node], Rule | None]
@@ -70,6 +70,8 @@ class Rules:
     evaluate: Callable[[ir.Node, Sequence[Array | None]], list[Array]]
     arithmetic: Callable[[ir.Node, Sequence[Array | None]], Array | None]
     folds: Callable[[ir.Node], bool]
+    wants: Callable[[ir.Node], Sequence[ir.Value]]
+    moves: Callable[[ir.Node], bool]
 
 
 class Lowering:
@@ -84,11 +86,13 @@ class Lowering:
         threads: int,
         packed: PackedWeights,
         choices: Choices,
+        given: Mapping[ir.Value, Array],
     ) -> None:
         self.target, self.threads, self.packed, self.choices = target, threads, packed, choices
         self._graph, self._rules = graph, rules
         self._program = ProgramBuilder()
         self._values: dict[ir.Value, Operand] = {}
+        self._given, self._wanted = given, _wanted(graph, rules)
         self._done: set[ir.Node] = set()
         self._outputs: dict[ir.Value, int] = {}
         for index, value in enumerate(graph.outputs):
@@ -110,6 +114,7 @@ class Lowering:
         self._shared: dict[Hashable, Any] = {}
         self._checks: list[Check] = []
         self._zeros: Array = np.zeros(0, np.float32)
+        self._forms = Forms(rules.moves, self._values, self.dims, self.converted)
 
     def _input(self, value: ir.Value, dims: tuple[int, ...]) -> View:
         dtype = dtype_of(value)
@@ -127,6 +132,8 @@ class Lowering:
         """Whether `known` has an array, which to ask for may mean to compute it."""
         if value is None:
             return False
+        if value in self._given:
+            return True
         found = self._values.get(value)
         return value.const_value is not None if found is None else isinstance(found, np.ndarray)
 
@@ -134,6 +141,9 @@ class Lowering:
         """The value if it is an array known now."""
         if value is None:
             return None
+        given = self._given.get(value)
+        if given is not None:
+            return given
         operand = self._operand(value)
         return operand if isinstance(operand, np.ndarray) else None
 
@@ -146,12 +156,12 @@ class Lowering:
         """The value in memory; a known array becomes a constant of the program."""
         if value is None:
             raise CompileError("a rule asked for an input that is not given")
-        if value not in self._values and is_derived(value.const_value):
+        if value not in self._values and self._forms.of(value) is None and is_derived(value.const_value):
             return self._derived(value)
         operand = self._operand(value)
         if isinstance(operand, View):
             return operand
-        return self.constant(operand, value.name or "")
+        return self.constant(_typed(operand, value), value.name or "")
 
     def dims(self, value: ir.Value | None) -> tuple[int, ...]:
         """The value's dims."""
@@ -159,7 +169,7 @@ class Lowering:
             raise CompileError("a rule asked for the dims of an input that is not given")
         if value not in self._values and value.const_value is not None:
             return tuple(int(size) for size in value.const_value.shape.numpy())
-        operand = self._operand(value)
+        operand = self._values[value] if value in self._values else self._operand(value)
         return operand.dims if isinstance(operand, View) else tuple(operand.shape)
 
     def _expected_dims(self, value: ir.Value) -> Sequence[int | None] | None:
@@ -171,6 +181,9 @@ class Lowering:
         return [d if isinstance(d, int) else self._symbols.get(d.value or "") for d in value.shape]
 
     def _available(self, value: ir.Value) -> Operand | None:
+        return self._forms.seen(value, self._as_is)
+
+    def _as_is(self, value: ir.Value) -> Operand | None:
         found = self._values.get(value)
         if found is None and value.const_value is not None:
             found = np.asarray(value.const_value.numpy())
@@ -217,11 +230,13 @@ class Lowering:
         self, value: ir.Value, layout: tuple[Hashable, ...], pack: Callable[[Array], Array], label: str
     ) -> View:
         """A known value as `pack` lays it out, made once and kept in the cache; `layout` as for `PackedWeights`."""
-        source = value.const_value if value.const_value is not None else self.known(value)
+        source, form = value.const_value if value.const_value is not None else self.known(value), self._forms.of(value)
+        layout = layout if form is None else (*layout, f"{declared_type(value)} as {form}")
 
         def make() -> Array:
             array = self.known(value)
             assert array is not None
+            self._forms.forget(value)
             return pack(array)
 
         assert source is not None
@@ -273,7 +288,8 @@ class Lowering:
                 return part
         view = View(Buffer(-1, BufferKind.ARENA, 0), dtype, dims, steps)
         index = self._outputs.get(value)
-        if index is not None and index not in self._output_buffers and view.is_row_major:
+        final = index is not None and index not in self._output_buffers and not is_widened(value, dtype)
+        if index is not None and final and view.is_row_major:
             buffer = self._program.buffer(BufferKind.OUTPUT, prod(dims) * dtype.size, value.name or "")
             view = self._output_buffers[index] = View(buffer, dtype, dims, row_major(dims))
         else:
@@ -285,7 +301,8 @@ class Lowering:
         """Memory for a node's output of which only a run knows how many entries along `axis` there are, and for their
         number. `dims` have room for the most there can be. It is not for other nodes of this graph to read.
         """
-        kind = BufferKind.OUTPUT if value in self._outputs else BufferKind.ARENA
+        final = value in self._outputs and not is_widened(value, dtype)
+        kind = BufferKind.OUTPUT if final else BufferKind.ARENA
         view, count = (
             View(self._program.buffer(kind, prod(size) * of.size, value.name or ""), of, size, row_major(size))
             for size, of in ((dims, dtype), ((), DType.I64))
@@ -308,7 +325,8 @@ class Lowering:
             return view
         copied = self.copied(view, channels_last(view.dims))
         assert value is not None
-        self._values[value] = copied
+        if not self._forms.replace(value, copied):
+            self._values[value] = copied
         return copied
 
     def row_major(self, value: ir.Value | None) -> View:
@@ -317,6 +335,10 @@ class Lowering:
         if view.is_row_major:
             return view
         assert value is not None
+        if self._forms.of(value) is not None:
+            copied = self.copied(view)
+            self._forms.replace(value, copied)
+            return copied
         copied = self.result(value, view.dims, view.dtype)
         self.copy(view, copied)
         return copied
@@ -327,11 +349,22 @@ class Lowering:
         self.copy(view, target)
         return target
 
+    def converted(self, view: View, dtype: DType, label: str) -> View:
+        """A dense copy as a type that has all its numbers, laid out alike."""
+        target = self.temporary(view.dims, dtype, dense_like(view.dims, view.strides))
+        self.copy(view, target, label)
+        return target
+
     def copy(self, source: View, target: View, label: str = "copy") -> None:
-        """Copy elements, converting them when the types differ."""
-        if source.dtype is not target.dtype:
-            raise CompileError("a copy changes the type", expected=str(target.dtype), got=str(source.dtype))
+        """Copy elements; between a narrow type and its register type they are converted."""
         source = source.broadcast(target.dims)
+        if source.dtype is not target.dtype:
+            if source.dtype.register is not target.dtype.register:
+                raise CompileError("a copy changes the type", expected=str(target.dtype), got=str(source.dtype))
+            e = ExprBuilder()
+            self.elementwise(e.build(e.cast(e.leaf(source.dtype), target.dtype, NEAREST)), [source], target, label)
+            return
+        source, target = source.raw, target.raw
         turned = turning(source, target, self.target.lanes(source.dtype))
         if turned is None:
             self.elementwise(identity(source.dtype), [source], target, label)
@@ -375,44 +408,10 @@ class Lowering:
 
     def elementwise(self, expr: Expr, operands: Sequence[View], target: View, label: str) -> None:
         """target = expr(operands), all of the target's dims (stride 0 where they broadcast)."""
-        if target.size == 0:
-            return
-        nest = collapse(target.dims, [target.strides, *(o.strides for o in operands)])
-        sizes, strides = nest.sizes or (1,), nest.strides if nest.sizes else ((1,),) * (len(operands) + 1)
-        lanes = self.target.lanes(DType.F32)
-        if len(sizes) > 1 and surely(sizes[-1], "<", lanes) and not surely(sizes[-2], "<", lanes):
-            # A row shorter than a vector: walk the next dimension instead, even if it is strided in the result.
-            sizes = (*sizes[:-2], sizes[-1], sizes[-2])
-            strides = tuple((*s[:-2], s[-1], s[-2]) for s in strides)
-        inner = tuple(_inner(s[-1]) for s in strides)
-        n, limit = sizes[-1], sizes[-1]
-        if len(sizes) == 1:
-            n = _FLAT_ROW if isinstance(sizes[0], Dim) else min(sizes[0], _FLAT_ROW)
-            rows, limit = -(-sizes[0] // n), sizes[0]
-            row_strides = [s[-1] * n for s in strides]
-            outer: tuple[int, ...] = ()
-        else:
-            rows, outer = sizes[-2], sizes[:-2]
-            row_strides = [s[-2] for s in strides]
-            limit = rows * n
-        block = most(1, least(rows, _ELEMENTS_PER_CHUNK // n))
-        kernel = Elementwise(expr, inner[1:], inner[0], len(outer))
-        names = [f"x{j}" for j in range(len(operands))] + ["y"]
-        order = [*range(1, len(strides)), 0]
-        arguments: dict[str, View | int] = dict(zip(names, [*operands, target], strict=True))
-        arguments |= {
-            "n": n,
-            "limit": limit,
-            "rows": rows,
-            "row_blocks": -(-rows // block),
-            "block_rows": block,
-        }
-        arguments |= {f"size{axis}": size for axis, size in enumerate(outer)}
-        for name, index in zip(names, order, strict=True):
-            arguments |= {f"{name}_row": row_strides[index], f"{name}_step": strides[index][-1]}
-            arguments |= {f"{name}_outer{a}": strides[index][a] for a in range(len(outer))}
-        items, cost = prod(outer) * -(-rows // block), block * n
-        self.step(kernel, arguments, domain=items, label=label, cost=cost, consumes=names[:-1])
+        if target.size != 0:
+            walk = walking(expr, operands, target, self.target.lanes(DType.F32), _ELEMENTS_PER_CHUNK)
+            names = [f"x{index}" for index in range(len(operands))]
+            self.step(walk.kernel, walk.arguments, domain=walk.domain, label=label, cost=walk.cost, consumes=names)
 
     # ---- fusion ------------------------------------------------------------------------------------------------
 
@@ -429,6 +428,7 @@ class Lowering:
         nodes = self._fuser.grow(node, value, dims, place)
         output = nodes[-1].outputs[0] if nodes else value
         self._done.update(nodes)
+        self._forms.rounded.add(output)
         return self._fuser.fuse(nodes, Own(node, value, dtype, prelude), dims, place, output)
 
     def elementwise_group(self, node: ir.Node) -> None:
@@ -442,7 +442,7 @@ class Lowering:
 
     def elementwise_fusion(self, fusion: Fusion, operands: Sequence[View], dims: tuple[int, ...]) -> None:
         """Run a fusion as a kernel of its own; the result lies like the first operand that has all its dims."""
-        full = [v for v in operands if all(s or d == 1 for s, d in zip(v.strides, v.dims, strict=True))]
+        full = [v for v in operands if all(s or is_one(d) for s, d in zip(v.strides, v.dims, strict=True))]
         strides = dense_like(dims, full[0].strides) if full else None
         target = self.result(fusion.output, dims, fusion.expr.dtype, strides, accepts=anywhere)
         self.elementwise(fusion.expr, operands, target, fusion.label)
@@ -473,7 +473,8 @@ class Lowering:
             if made is not None:
                 self.define(node.outputs[0], made)
                 return True
-            if self._rules.rule(node) is not None or self._rules.scalar(node) is not None:
+            lowered = self._rules.rule(node) is not None or self._rules.scalar(node) is not None
+            if lowered and self._wanted.isdisjoint(node.outputs):
                 return False
             known = [None if a is None else a.astype(np.int64) if a.dtype == object else a for a in known]
         for value, array in zip(node.outputs, self._rules.evaluate(node, known), strict=True):
@@ -489,12 +490,12 @@ class Lowering:
 
     def _lower(self, node: ir.Node) -> None:
         known = self._rules.folds(node) and all(value is None or self.is_known(value) for value in node.inputs)
-        if known and self._fold(node):
-            return
         rule = self._rules.rule(node)
         try:
+            if known and self._fold(node):
+                return
             if rule is not None:
-                rule(self, node)
+                self._apply(rule, node)
             elif self._rules.scalar(node) is not None:
                 self.elementwise_group(node)
             else:
@@ -505,6 +506,20 @@ class Lowering:
             shapes = ", ".join(str(list(self.dims(value))) for value in node.inputs if value is not None)
             raise ExecutionError(f"does not fit its inputs: {error}", where=_where(node), got=shapes) from error
 
+    def _apply(self, rule: Rule, node: ir.Node) -> None:
+        """Run a rule, and round what it computed to narrow types."""
+        with self._forms.seen_by(node):
+            rule(self, node)
+        for value, kind, made in self._forms.unrounded(node):
+            if isinstance(made, np.ndarray):
+                self._values[value] = made.astype(kind.numpy)
+            elif made.dtype is kind.register:
+                final, e = value in self._outputs, ExprBuilder()
+                result = e.cast(e.leaf(made.dtype), kind, NEAREST)
+                expr = e.build(result if final else e.cast(result, made.dtype))
+                y = self.result(value, made.dims, expr.dtype, dense_like(made.dims, made.strides))
+                self.elementwise(expr, [made], y, f"{value.name} as {kind.value}")
+
     def _output(self, index: int, value: ir.Value) -> Operand | Counted:
         """Where output `index` is at the end; copied to the output's memory when it lies elsewhere."""
         made = self._output_buffers.get(index)
@@ -512,23 +527,48 @@ class Lowering:
             return made
         counted = self._counted.get(value)
         if counted is not None:
-            if self._outputs[value] == index:
+            if self._outputs[value] == index and counted.view.buffer.kind is BufferKind.OUTPUT:
                 return counted
             view, count = (self._exported(part, value) for part in (counted.view, counted.count))
             return Counted(view, count, counted.axis)
         operand = self._operand(value)
-        return operand if isinstance(operand, np.ndarray) else self._exported(operand, value)
+        return _typed(operand, value) if isinstance(operand, np.ndarray) else self._exported(operand, value)
 
     def _exported(self, view: View, value: ir.Value) -> View:
         """A copy in memory of an output."""
-        buffer = self._program.buffer(BufferKind.OUTPUT, view.size * view.dtype.size, value.name or "")
-        target = View(buffer, view.dtype, view.dims, row_major(view.dims))
+        kind = narrow_type(value)
+        dtype = kind if kind is not None and kind.register is view.dtype else view.dtype
+        buffer = self._program.buffer(BufferKind.OUTPUT, view.size * dtype.size, value.name or "")
+        target = View(buffer, dtype, view.dims, row_major(view.dims))
         self.copy(view, target, f"output {value.name}")
         return target
 
 
 def _where(node: ir.Node) -> str:
     return f"node {node.name or node.outputs[0].name!r} ({node.op_type})"
+
+
+def _wanted(graph: ir.Graph, rules: Rules) -> frozenset[ir.Value]:
+    """The values that rules must know, and those that they are computed from."""
+    import onnx_ir as ir
+
+    found: set[ir.Value] = set()
+    left = [value for node in ir.traversal.RecursiveGraphIterator(graph) for value in rules.wants(node)]
+    while left:
+        value = left.pop()
+        producer = value.producer()
+        if value in found:
+            continue
+        found.add(value)
+        if producer is not None and producer.op_type not in ("Shape", "Size"):
+            left += [each for each in producer.inputs if each is not None]
+    return frozenset(found)
+
+
+def _typed(array: Array, value: ir.Value) -> Array:
+    """A known array as others read it: arrays of dims become int64, other types take what the dims are now."""
+    other = array.dtype == object and value.dtype is not None and value.dtype.numpy() != np.int64
+    return array.astype(value.dtype.numpy()) if other and value.dtype is not None else array
 
 
 def arguments(**values: View | int) -> dict[str, View | int]:
@@ -541,10 +581,6 @@ def anywhere(view: View) -> tuple[int, ...]:
     return ()
 
 
-def _inner(stride: int) -> int:
-    return {0: BROADCAST, 1: CONTIGUOUS, -1: BACKWARD}.get(stride, STRIDED)
-
-
 def is_derived(tensor: ir.TensorProtocol | None) -> bool:
     """Whether the tensor's elements are computed whenever they are asked for."""
     from sardonyx.model.content import Derived
@@ -554,7 +590,7 @@ def is_derived(tensor: ir.TensorProtocol | None) -> bool:
 
 def dtype_of(value: ir.Value) -> DType:
     """The compiler's type of a value; CompileError when it has none."""
-    found = DType.of(value.dtype.numpy()) if value.dtype is not None else None
+    found = declared_type(value)
     if found is None:
         raise CompileError(f"no native type for {value.dtype}", where=value.name)
     return found

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sardonyx.compiler.builder import Builder, Parameter
-from sardonyx.compiler.dims import Dim, hint, surely
+from sardonyx.compiler.dims import Dim, hint, is_one, is_open, same, stretches, surely
 from sardonyx.compiler.dtypes import DType
 from sardonyx.errors import CompileError
 
@@ -108,8 +111,14 @@ class View:
     def is_row_major(self) -> bool:
         """Whether the elements lie as NumPy's C order would have them, without gaps."""
         return all(
-            d == 1 or s == want for d, s, want in zip(self.dims, self.strides, row_major(self.dims), strict=True)
+            is_one(d) or same(s, want) for d, s, want in zip(self.dims, self.strides, row_major(self.dims), strict=True)
         )
+
+    @property
+    def raw(self) -> View:
+        """The same elements if nothing is computed with them: those of narrow types as integers."""
+        kind = {1: DType.U8, 2: DType.U16}[self.dtype.size] if self.dtype.is_narrow else self.dtype
+        return View(self.buffer, kind, self.dims, self.strides, self.offset)
 
     def permute(self, order: tuple[int, ...]) -> View:
         """The dimensions in another order."""
@@ -120,10 +129,10 @@ class View:
         """Stretched to `dims` by ONNX's multidirectional rule; ValueError when they cannot be reached."""
         lead = len(dims) - len(self.dims)
         own = (1,) * lead + self.dims
-        if lead < 0 or any(have not in (1, want) for have, want in zip(own, dims, strict=True)):
+        if lead < 0 or any(not stretches(have, want) for have, want in zip(own, dims, strict=True)):
             raise ValueError(f"{list(self.dims)} does not broadcast to {list(dims)}")
         steps = (0,) * lead + self.strides
-        strides = tuple(0 if d == 1 else s for d, s in zip(own, steps, strict=True))
+        strides = tuple(0 if is_one(d) else s for d, s in zip(own, steps, strict=True))
         return View(self.buffer, self.dtype, dims, strides, self.offset)
 
     def __str__(self) -> str:
@@ -195,7 +204,23 @@ class Kernel(ABC):
     @cached_property
     def symbol(self) -> str:
         """Name of the native function: the same for equal kernels, in every process."""
-        return f"{self.name}_{hashlib.blake2b(repr(self).encode(), digest_size=8).hexdigest()}"
+        shaped = repr(self).encode() + _origin(type(self).__module__)
+        return f"{self.name}_{hashlib.blake2b(shaped, digest_size=8).hexdigest()}"
+
+
+@cache
+def _origin(module: str) -> bytes:
+    """What tells kernels of other packages from this one's and from their own other versions: their module's source.
+
+    Where there is none to read it is a random number, and what was compiled serves this process alone.
+    """
+    if module.startswith(f"{__package__}."):
+        return b""  # the cache looks at this package's sources itself
+    path = getattr(sys.modules[module], "__file__", None)
+    try:
+        return module.encode() + Path(path).read_bytes() if path else os.urandom(16)
+    except OSError:
+        return os.urandom(16)
 
 
 @dataclass(frozen=True)
@@ -281,8 +306,15 @@ class Program:
 
     @property
     def is_open(self) -> bool:
-        """Whether some of its inputs' dims are open, without which nothing else is."""
-        return any(isinstance(size, Dim) for view in self.inputs for size in view.dims)
+        """Whether some of its numbers are open: dims, or what is computed from inputs' values."""
+        outputs = [output.view if isinstance(output, Counted) else output for output in self.outputs]
+        if any(output.dtype == object for output in outputs if isinstance(output, np.ndarray)):
+            return True
+        views = [view for view in (*self.inputs, *outputs) if isinstance(view, View)]
+        views += [view for step in self.steps for view in step.views]
+        numbers = [a for step in self.steps for a in (step.domain, *step.arguments) if not isinstance(a, View)]
+        sizes = (buffer.bytes for buffer in self.buffers)
+        return is_open((*numbers, *sizes, *(n for v in views for n in (*v.dims, *v.strides, v.offset))))
 
     def verify(self) -> None:
         """Raise CompileError if a step breaks a rule: argument kinds, views within buffers, reads before writes."""

@@ -6,10 +6,13 @@ no instruction for them.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from sardonyx.compiler.builder import Builder, Val, register_type
 from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.values import Val, register_type
+
+if TYPE_CHECKING:
+    from sardonyx.compiler.builder import Builder
 
 _ANCHOR = 2.0**52
 """Plus an integer below it, the float64 whose lowest bits are that integer."""
@@ -20,9 +23,9 @@ def saturated(k: Builder, value: Val, dtype: DType) -> Val:
     """The float `value` as an integer type."""
     if dtype is DType.I32 or dtype.size < 4:
         return _small(k, value, dtype)
-    limits, lanes = np.iinfo(dtype.numpy), value.lanes
+    (lowest, highest), lanes = dtype.limits, value.lanes
     wide = k.cast(value, DType.F64)
-    above, least = float(limits.max) + (dtype is DType.U32), float(limits.min)
+    above, least = float(highest) + (dtype is DType.U32), float(lowest)
     over = wide.compare(">=", k.const(above, DType.F64, lanes))
     under = wide < k.const(least, DType.F64, lanes)
     inside = (over | under | wide.compare("!=", wide)) ^ k.const(True, DType.BOOL, lanes)
@@ -30,8 +33,8 @@ def saturated(k: Builder, value: Val, dtype: DType) -> Val:
     result = _unsigned(k, whole) if dtype is DType.U32 else _two_words(k, whole)
     result = Val(k, k.ir.trunc(result.ir, register_type(dtype, lanes)), dtype, lanes) if dtype.size == 4 else result
     result = Val(k, result.ir, dtype, lanes)
-    result = k.select(over, k.const(int(limits.max), dtype, lanes), result)
-    return k.select(under, k.const(int(limits.min), dtype, lanes), result)
+    result = k.select(over, k.const(highest, dtype, lanes), result)
+    return k.select(under, k.const(lowest, dtype, lanes), result)
 
 
 def _unsigned(k: Builder, whole: Val) -> Val:
@@ -51,10 +54,10 @@ def _two_words(k: Builder, whole: Val) -> Val:
 
 
 def _small(k: Builder, value: Val, dtype: DType) -> Val:
-    limits, source, lanes = np.iinfo(dtype.numpy), value.dtype, value.lanes
-    low, above = k.const(float(limits.min), source, lanes), k.const(float(limits.max) + 1.0, source, lanes)
+    (lowest, highest), source, lanes = dtype.limits, value.dtype, value.lanes
+    low, above = k.const(float(lowest), source, lanes), k.const(float(highest) + 1.0, source, lanes)
     over, under = value.compare(">=", above), value < low
     inside = k.select(value.compare(">=", low) & (value < above), value, k.const(0.0, source, lanes))
     whole = Val(k, k.ir.fptosi(inside.ir, register_type(DType.I32, lanes)), DType.I32, lanes)
-    whole = k.select(over, k.const(int(limits.max), DType.I32, lanes), whole)
-    return k.cast(k.select(under, k.const(int(limits.min), DType.I32, lanes), whole), dtype)
+    whole = k.select(over, k.const(highest, DType.I32, lanes), whole)
+    return k.cast(k.select(under, k.const(lowest, DType.I32, lanes), whole), dtype)

@@ -37,7 +37,12 @@ class Target:
 
     def lanes(self, dtype: DType) -> int:
         """Elements of `dtype` in one vector register."""
-        return max(1, self.vector_bytes // dtype.size)
+        return max(1, self.vector_bytes // dtype.register.size)
+
+    @property
+    def has_half(self) -> bool:
+        """Whether instructions convert between float16 and float32."""
+        return not {"+f16c", "+avx512f", "+neon"}.isdisjoint(self.features.split(","))
 
     @property
     def has_fma(self) -> bool:

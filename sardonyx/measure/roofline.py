@@ -112,7 +112,7 @@ def _durations(
     """
     program = _program(kernel, x, sizes, items)
     executable = NativeExecutable(
-        lambda dims: program, target, threads=threads, spin_microseconds=config.SPIN.get(), profile=False
+        lambda dims, values: program, target, threads=threads, spin_microseconds=config.SPIN.get(), profile=False
     )
     executable.run([])  # which compiles
     begin = now = time.perf_counter()

@@ -6,6 +6,7 @@ attributes). Types and shapes are not checked here: that is inference, see `shap
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +14,15 @@ from typing import Literal
 import onnx_ir as ir
 
 from sardonyx.errors import InvalidModelError
+from sardonyx.model.foreign import is_known
 from sardonyx.model.order import dependencies, find_cycle
 from sardonyx.model.schema import Operator, newest_version, operator, versions_with
 from sardonyx.model.types import dims_of, type_string
 
 Severity = Literal["error", "warning", "note"]
+
+# What is no equation can make onnx's inference loop for ever (six dots in a row do).
+_EQUATION = re.compile(r"TERM(,TERM)*(->TERM)?".replace("TERM", r"[A-Za-z]*(\.\.\.)?[A-Za-z]*"))
 
 _SHOWN = 5  # findings in the message of an InvalidModelError
 
@@ -195,6 +200,8 @@ class _Checker:
             fix = f"add an opset import for {domain!r}"
             self._error("missing-opset-import", where, f"the domain {domain!r} is not imported", fix)
             return
+        if is_known(node.domain, node.op_type) and operator(node.domain, node.op_type, max(version, 1)) is None:
+            return  # what its form must be, its definition says
         if newest_version(node.domain) is None:
             message = f"{_identifier(node.op_identifier())!r} is not an operator of ONNX; it was not checked"
             self._add("note", "foreign-operator", where, message)
@@ -250,6 +257,11 @@ class _Checker:
             elif attribute.type != expected:
                 message = f"attribute {name!r} is of type {attribute.type.name}; expected {expected.name}"
                 self._error("wrong-attribute-type", where, message)
+            elif (node.op_type, name) == ("Einsum", "equation") and not attribute.is_ref():
+                equation = attribute.as_string()
+                if not _EQUATION.fullmatch(equation.replace(" ", "")):
+                    fix = "write terms of letters, with at most one ellipsis each, as in 'b...i,...ij->...j'"
+                    self._error("wrong-equation", where, f"{equation[:80]!r} is not an equation of Einsum", fix)
 
     def _recursion(self) -> None:
         functions = self._model.functions

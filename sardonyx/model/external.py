@@ -67,7 +67,8 @@ def open_regular(path: str | os.PathLike[str], *, flags: int = 0, dir_fd: int | 
 class ExternalData:
     """The data files of one model, each mapped once.
 
-    `folder` is the model's folder, or None for a model that came as bytes. `where` names the model in errors.
+    `folder` is the model's folder, or None for a model that came as bytes. `where` names the model in errors. `_files`
+    may hold files from the start, by the location that tensors give: these are not looked for.
     """
 
     folder: Path | None
@@ -83,7 +84,7 @@ class ExternalData:
         """
         values = dict(entries)
         location = values.get("location", "")
-        if self.folder is None:
+        if self.folder is None and location not in self._files:
             self._fail(
                 tensor,
                 f"its data is in the file {location!r}, which a model given as bytes has no folder for",
@@ -94,6 +95,7 @@ class ExternalData:
         if length != nbytes:
             self._fail(tensor, "the length of its external data does not fit its type", f"{nbytes}", f"{length}")
         if location not in self._files:
+            assert self.folder is not None
             self._files[location] = self._open(tensor, location, self.folder)
         data = self._files[location]
         if offset > len(data) or length > len(data) - offset:

@@ -17,6 +17,7 @@ from sardonyx.model import wire
 from sardonyx.model.external import ExternalData, map_file, open_regular, release_pages
 from sardonyx.model.read import ModelReader
 from sardonyx.model.sniff import what_is
+from sardonyx.model.supplied import Supplied
 from sardonyx.model.tensors import TensorReader, payload, payload_size
 from sardonyx.model.types import NotTextError
 from sardonyx.model.write import ModelWriter
@@ -27,7 +28,7 @@ _BIG = 1024  # bytes from which a payload is viewed in place, or goes to the ext
 _ALIGNMENT = 4096  # of tensors in the external file: a page, so that each can be mapped by itself
 
 
-def load(source: str | os.PathLike[str] | bytes) -> ir.Model:
+def load(source: str | os.PathLike[str] | bytes, supplied: Supplied | None = None) -> ir.Model:
     """The model in an ONNX file, or in the bytes of one.
 
     Tensors of 1 KiB and more are read-only views of the memory-mapped file (of the bytes), whether they are
@@ -35,14 +36,17 @@ def load(source: str | os.PathLike[str] | bytes) -> ir.Model:
     not be aligned to its element size. Files may be larger than 2 GiB. They must not be truncated or written
     to in place while the model lives; replacing them, as `save` does, is safe.
 
-    Sparse tensors become dense; training information is not kept. The model is not checked: see `check`.
+    `supplied` is external data and tensors that are given beside the model. Sparse tensors become dense; training
+    information is not kept. The model is not checked: see `check`.
 
     Raises:
         ModelFileError: missing, damaged, or not ONNX; or a tensor whose data is not what its type asks for.
         InvalidModelError: the model defines a name twice.
+        InvalidInputError: a supplied tensor does not fit the model.
     """
+    supplied = supplied or Supplied()
     if isinstance(source, bytes):
-        return _load(memoryview(source), "<bytes>", None)
+        return _load(memoryview(source), "<bytes>", supplied.folder, supplied)
     path = Path(source)
     try:
         descriptor = open_regular(path)
@@ -53,19 +57,20 @@ def load(source: str | os.PathLike[str] | bytes) -> ir.Model:
         data = map_file(descriptor, str(path))
     finally:
         os.close(descriptor)
-    model = _load(data, str(path), path.parent)
+    model = _load(data, str(path), supplied.folder or path.parent, supplied)
     release_pages(data)
     return model
 
 
-def _load(data: memoryview, where: str, folder: Path | None) -> ir.Model:
+def _load(data: memoryview, where: str, folder: Path | None, supplied: Supplied) -> ir.Model:
     try:
         found = wire.scan(data, where, threshold=_BIG)
         cut, skeleton = _cut(data, found)
         proto = _parse(skeleton, data, where)
     except ModelFileError as error:
         raise what_is(data, where) or error from error
-    reader = ModelReader(where, TensorReader(where, ExternalData(folder, where), cut))
+    files = supplied.place(proto.graph, where)
+    reader = ModelReader(where, TensorReader(where, ExternalData(folder, where, files), cut))
     try:
         with no_garbage_collection():
             return reader.model(proto)

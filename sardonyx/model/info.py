@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sardonyx.errors import InvalidInputError, InvalidModelError
+from sardonyx.errors import InvalidInputError, InvalidModelError, UnsupportedOperatorError
 from sardonyx.model import macs
 from sardonyx.model.check import check
+from sardonyx.model.foreign import expand, foreign_nodes
 from sardonyx.model.shapes import infer_proto, tensor_spec
 from sardonyx.model.sized import sized_shapes
 from sardonyx.model.tensors import payload_size
@@ -131,6 +132,7 @@ def _macs(model: ir.Model, sizes: Mapping[str, int]) -> tuple[int | None, dict[s
         if any(found.severity == "error" for found in check(model)):
             return None, {}, ("the model is not valid",)
         model = _inlined(model)
+    model = _expanded(model)
     shapes = _shapes(model, sizes)
     by_operator: dict[str, int | None] = {}
     uncounted = []
@@ -150,6 +152,16 @@ def _inlined(model: ir.Model) -> ir.Model:
     from onnx_ir.passes.common import InlinePass
 
     return InlinePass()(model.clone()).model
+
+
+def _expanded(model: ir.Model) -> ir.Model:
+    """The model by operators whose work can be counted; itself where one of them cannot be expanded."""
+    if not foreign_nodes(model):
+        return model
+    try:
+        return expand(model.clone())
+    except (InvalidModelError, UnsupportedOperatorError):
+        return model
 
 
 def _shapes(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

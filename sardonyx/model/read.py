@@ -195,7 +195,9 @@ class ModelReader:
         value = getattr(proto, field)
         convert: Callable[[Any], Any]
         match kind:
-            case ir.AttributeType.STRING | ir.AttributeType.STRINGS:
+            case ir.AttributeType.STRINGS:  # a tree ensemble says a few words a million times
+                convert = {entry: _lenient(entry) for entry in set(value)}.__getitem__
+            case ir.AttributeType.STRING:
                 convert = _lenient
             case ir.AttributeType.TENSOR | ir.AttributeType.TENSORS:
                 convert = self.tensors.tensor

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sardonyx.errors import InvalidModelError
+from sardonyx.model.results import fill
 from sardonyx.model.tensors import payload, payload_size
 from sardonyx.model.types import Dims, dims_of, read_type, type_string
 from sardonyx.model.write import ModelWriter
@@ -53,6 +54,8 @@ def infer_shapes(model: ir.Model) -> ir.Model:
         InvalidModelError: a node's domain is not imported.
     """
     _apply(model.graph, infer_proto(model).graph)
+    while fill(model.graph):  # which may tell what depends on that
+        _apply(model.graph, infer_proto(model).graph)
     return model
 
 
@@ -69,6 +72,45 @@ def fix_dimensions(graph: ir.Graph, sizes: Mapping[str, int]) -> list[str]:
                 [sizes.get(name, dim) if name else dim for name, dim in zip(names, value.shape.dims, strict=True)]
             )
     return [name for name in sizes if name not in found]
+
+
+def fix_denoted(graph: ir.Graph, sizes: Mapping[str, int]) -> list[str]:
+    """Put sizes in place of open dimensions of the inputs, by denotation, in place; the denotations that none has.
+
+    A symbol that gets a size here has it everywhere.
+    """
+    found: set[str] = set()
+    symbols: dict[str, int] = {}
+    for value in graph.inputs:
+        if value.shape is None:
+            continue
+        dims: list[int | str | None] = [dim if isinstance(dim, int) else dim.value for dim in value.shape.dims]
+        denoted = [value.shape.get_denotation(axis) for axis in range(len(dims))]
+        for axis, name in enumerate(denoted):
+            if name is None or name not in sizes:
+                continue
+            found.add(name)
+            dim = dims[axis]
+            if isinstance(dim, str):
+                symbols[dim] = sizes[name]
+            if not isinstance(dim, int):
+                dims[axis] = sizes[name]
+        value.shape = ir.Shape(dims, denotations=denoted)
+    fix_dimensions(graph, symbols)
+    return [name for name in sizes if name not in found]
+
+
+def open_symbols(graph: ir.Graph) -> None:
+    """Make every symbol of the inputs' dimensions one of its own, and forget what others were derived from them."""
+    for value in graph.inputs:
+        if value.shape is not None:
+            dims = value.shape.dims
+            value.shape = ir.Shape(
+                [dim if isinstance(dim, int) else f"{value.name}[{axis}]" for axis, dim in enumerate(dims)]
+            )
+    for value in (value for node in graph for value in node.outputs):
+        if value.shape is not None:
+            value.shape = ir.Shape([dim if isinstance(dim, int) else None for dim in value.shape.dims])
 
 
 def infer_proto(model: ir.Model, dims: Mapping[str, int] | None = None) -> Any:

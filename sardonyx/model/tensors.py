@@ -211,3 +211,13 @@ def payload(tensor: ir.TensorProtocol) -> Array:
 def payload_size(tensor: ir.TensorProtocol) -> int:
     """The number of bytes `payload` will have, without reading the elements."""
     return (math.prod(tensor.shape.numpy()) * tensor.dtype.bitwidth + 7) // 8
+
+
+def contents(tensor: ir.TensorProtocol) -> Array:
+    """The elements as a run gives and takes them: text as `str`, where `numpy()` has bytes."""
+    array = tensor.numpy()
+    if tensor.dtype != ir.DataType.STRING:
+        return array
+    made = np.empty(array.size, object)
+    made[:] = [item.decode() if isinstance(item, bytes) else item for item in array.flat]
+    return made.reshape(array.shape)

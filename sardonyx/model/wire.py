@@ -7,6 +7,7 @@ types a field may have, comes from ONNX's own descriptors, so this file names fi
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,13 @@ _WIRE_NAMES = {0: "varint", 1: "64-bit", 2: "length-delimited", 3: "group", 4: "
 _RAW_DATA_TAG = bytes([RAW_DATA << 3 | _LEN])
 _MAX_DEPTH = 100  # protobuf's own limit on nested messages
 _MAX_FIELD = (1 << 29) - 1
+_VALUES = {
+    _VARINT: [rb"[\x80-\xff]{0,9}[\x00-\x7f]"],
+    _FIXED32: [b".{4}"],
+    _FIXED64: [b".{8}"],
+    _LEN: [rb"\x%02x.{%d}" % (length, length) for length in range(32)],
+}
+"""Patterns of values, if not too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,7 @@ def scan(buffer: Buffer, where: str, *, threshold: int, everything: bool = False
     tensor = _fields(onnx.TensorProto.DESCRIPTOR)
     found = Scan()
     fields, position, end, frame = _fields(onnx.ModelProto.DESCRIPTOR), 0, len(buffer), -1
+    attribute, listed = _fields(onnx.AttributeProto.DESCRIPTOR), _listed(onnx.AttributeProto.DESCRIPTOR)
     outer: list[tuple[dict[int, _Field], int, int]] = []  # what to go on with after the message in hand
     data: list[Payload] = []  # data fields of the tensor in hand
     while True:
@@ -91,6 +100,9 @@ def scan(buffer: Buffer, where: str, *, threshold: int, everything: bool = False
             if not outer:
                 return found
             (fields, end, frame) = outer.pop()
+            continue
+        if fields is attribute and (run := listed.match(buffer, position, end)) is not None:
+            position = run.end()
             continue
         field_start = position
         tag, position = _varint(buffer, position, end, where)
@@ -189,6 +201,23 @@ def _fields(message: Any) -> dict[int, _Field]:
             entry.type == entry.TYPE_STRING,
         )
     return found
+
+
+@functools.cache
+def _listed(message: Any) -> re.Pattern[bytes]:
+    """Entries of a message's lists of numbers and of short texts, one after the other.
+
+    A tree ensemble has millions of them, so they are not looked at one by one.
+    """
+    kinds = []
+    for entry in message.fields:
+        if entry.message_type is not None or not _is_repeated(entry):
+            continue
+        wires = _fields(message)[entry.number].wires
+        for wire in wires - {_LEN} or wires:
+            tag = re.escape(varint(entry.number << 3 | wire))
+            kinds += [tag + value for value in _VALUES[wire]]
+    return re.compile(b"(?:" + b"|".join(kinds) + b")++", re.DOTALL)
 
 
 def _is_repeated(entry: Any) -> bool:

@@ -133,7 +133,8 @@ class ModelWriter:
         elif attribute.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS):
             getattr(proto, field).extend(attribute.value)
         elif attribute.type == ir.AttributeType.STRINGS:
-            proto.strings.extend(_encoded(entry) for entry in attribute.value)
+            known = {entry: _encoded(entry) for entry in set(attribute.value)}
+            proto.strings.extend(map(known.__getitem__, attribute.value))
         else:
             for entry in attribute.value:
                 self._attribute_message(getattr(proto, field).add(), entry)

@@ -32,6 +32,21 @@ def arithmetic(node: ir.Node, inputs: Sequence[Array | None]) -> Array | None:
     return None if made is None else _settled(made)
 
 
+def stays_open(node: ir.Node) -> bool:
+    """Whether the node's output follows from arrays of dims without taking their values, as far as types tell.
+
+    Bits do: they are what comparisons decided. Bodies are for others to look into.
+    """
+    import onnx_ir as ir
+
+    given = {value.dtype for value in node.inputs if value is not None}
+    integers = {ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL}
+    if node.domain or not given <= integers or any(value.dtype not in integers for value in node.outputs):
+        return False
+    bodies = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+    return node.op_type in _OPERATORS or (given <= {ir.DataType.BOOL} and not bodies)
+
+
 def _settled(array: Array) -> Array:
     """Plain integers where no element is open."""
     if array.dtype != object:
@@ -48,6 +63,13 @@ def _binary(compute: Callable[[Any, Any], Any]) -> Callable[[ir.Node, Inputs], A
     def apply(node: ir.Node, inputs: Inputs) -> Array | None:
         a, b = (_objects(array) for array in inputs)
         return np.asarray(np.frompyfunc(compute, 2, 1)(a, b), dtype=object)
+
+    return apply
+
+
+def _unary(compute: Callable[[Any], Any]) -> Callable[[ir.Node, Inputs], Array | None]:
+    def apply(node: ir.Node, inputs: Inputs) -> Array | None:
+        return np.asarray(np.frompyfunc(compute, 1, 1)(_objects(inputs[0])), dtype=object)
 
     return apply
 
@@ -140,7 +162,7 @@ def _where(node: ir.Node, inputs: Inputs) -> Array | None:
 def _reduce(compute: Callable[[Sequence[int]], int]) -> Callable[[ir.Node, Inputs], Array | None]:
     def apply(node: ir.Node, inputs: Inputs) -> Array | None:
         """Of vectors only."""
-        if inputs[0].ndim != 1 or (len(inputs) > 1 and inputs[1].size != 1):
+        if inputs[0].ndim != 1 or not inputs[0].size or (len(inputs) > 1 and inputs[1].size != 1):
             return None
         result = np.empty(1 if node.attributes.get_int("keepdims", 1) else (), dtype=object)
         result[...] = compute(inputs[0].tolist())
@@ -154,6 +176,7 @@ def _same(node: ir.Node, inputs: Inputs) -> Array | None:
 
 
 _OPERATORS: dict[str, Callable[[ir.Node, Inputs], Array | None]] = {
+    "Abs": _unary(abs),
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
     "Mul": _binary(lambda a, b: a * b),
@@ -170,6 +193,9 @@ _OPERATORS: dict[str, Callable[[ir.Node, Inputs], Array | None]] = {
     "Concat": _concat,
     "Gather": _gather,
     "Identity": _same,
+    "Neg": _unary(lambda a: -a),
+    "ReduceMax": _reduce(lambda numbers: most(*numbers)),
+    "ReduceMin": _reduce(lambda numbers: least(*numbers)),
     "ReduceProd": _reduce(prod),
     "ReduceSum": _reduce(sum),
     "Reshape": _reshape,

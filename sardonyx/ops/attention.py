@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.compiler.dims import is_one, is_one_of, same
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import ExprBuilder
 from sardonyx.compiler.kernels.attention import AttentionBlocks
@@ -60,7 +61,7 @@ def _convert(ctx: Lowering, source: View, target: View) -> None:
 
 def in_rows(ctx: Lowering, view: View) -> View:
     """The view if its last dim is contiguous, else a copy."""
-    return view if view.strides[-1] == 1 or view.dims[-1] == 1 else ctx.copied(view)
+    return view if same(view.strides[-1], 1) or is_one(view.dims[-1]) else ctx.copied(view)
 
 
 def optional_input(node: ir.Node, index: int) -> ir.Value | None:
@@ -244,7 +245,7 @@ def _attend(ctx: Lowering, node: ir.Node, on: _Heads, mask: _Mask, more: dict[st
         return
     batch, heads, rows, _ = on.q.dims
     groups, depth, width = on.k.dims[1], int(on.q.dims[3]), int(on.v.dims[3])
-    if rows == 1 and on.scoring.wanted is None:
+    if is_one_of(rows, [on.k.dims[2]]) and on.scoring.wanted is None:
         _attend_row(ctx, node, on, mask, more)
         return
     share = int(groups) // ctx.threads

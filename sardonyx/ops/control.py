@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sardonyx.errors import InvalidModelError
+from sardonyx.errors import ExecutionError
 from sardonyx.ops.table import BOOL, lowers
 
 if TYPE_CHECKING:
@@ -20,6 +20,6 @@ def branch(ctx: Lowering, node: ir.Node) -> None:
     assert condition is not None
     if condition.size != 1:
         where, got = node.name or "If", str(list(condition.shape))
-        raise InvalidModelError("the condition is not one value", where=where, got=got)
+        raise ExecutionError("the condition is not one value", where=where, got=got)
     taken = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"
     ctx.inline(node.attributes[taken].as_graph(), node.outputs)

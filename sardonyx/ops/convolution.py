@@ -42,7 +42,8 @@ _FEW_CHANNELS = 4
 
 
 def _rank(node: ir.Node) -> str | None:
-    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    # Where a branch's results go in, the weights alone may tell.
+    shape = next((value.shape for value in node.inputs[:2] if value is not None and value.shape is not None), None)
     if shape is None:
         return "the rank of its input is not known"
     return None if 3 <= len(shape) <= 5 else f"{len(shape) - 2} spatial dimensions"
@@ -161,25 +162,14 @@ def implicit_gemm(
     depth, n = x.dims[1] // group, y.dims[1] // group
     # With one channel its stride never counts: that of the last axis joins the taps to one run.
     channel = x.strides[1] if x.dims[1] > 1 else x.strides[-1]
-    m, taps, spatial = x.dims[0] * shape.pixels, prod(shape.taps), len(shape.out)
+    m, taps = x.dims[0] * shape.pixels, prod(shape.taps)
     rows, vectors = tile
     width = vectors if dot else vectors * ctx.target.lanes(x.dtype)
     panels, tiles = -(-n // width), -(-m // rows)
     block = blocking(ctx, group, tiles, rows * taps * depth * x.dtype.size, panels)
     blocks = -(-tiles // block)
     epilogue, operands = epilogue_of(fusion)
-    pixel = pixel_stride(x)
-    if shape.is_pointwise and pixel is not None:
-        spatial, unrolled, geometry = 0, (0, 0), arguments(x_row=pixel)
-    else:
-        run = _Run.of(x, shape, depth, channel)
-        unrolled = (0, 0) if dot else run.unrolled(shape, depth, channel)
-        geometry = shape.arguments(x) | shape.tables(ctx, x, rows)
-        geometry |= arguments(run=run.length, run_taps=run.count)
-    if pixels is not None:
-        geometry |= arguments(pixels=pixels)
-    border = spatial > 0 and shape.reaches_out
-    ahead = fetched_ahead(ctx, packed) and unrolled == (0, 0)
+    spatial, unrolled, geometry = _geometry(ctx, x, shape, (depth, channel), rows, dot=dot)
     kernel = ImplicitGemm(
         rows,
         vectors,
@@ -187,32 +177,20 @@ def implicit_gemm(
         x.dtype,
         epilogue,
         *unrolled,
-        border=border,
+        border=spatial > 0 and shape.reaches_out,
         dot=dot,
-        ahead=ahead,
+        ahead=fetched_ahead(ctx, packed) and unrolled == (0, 0),
         contiguous=channel == 1,
         scattered=pixels is not None,
     )
+    zeros = ctx.zeros((depth - 1) * abs(channel) + 1, x.dtype)
     ctx.step(
         kernel,
-        arguments(
-            x=x,
-            w=packed,
-            y=y,
-            m=m,
-            n=n,
-            channels=depth,
-            zeros=ctx.zeros((depth - 1) * abs(channel) + 1, x.dtype),
-            x_channel=channel,
-            x_group=depth * channel,
-            w_panel=taps * depth * width,
-            w_group=panels * taps * depth * width,
-            y_row=result_stride(y),
-            y_group=n,
-            panels=panels,
-            blocks=blocks,
-            block_tiles=block,
-        )
+        arguments(x=x, w=packed, y=y, m=m, n=n, channels=depth, zeros=zeros)
+        | arguments(x_channel=channel, x_group=depth * channel, y_row=result_stride(y), y_group=n)
+        | arguments(w_panel=taps * depth * width, w_group=panels * taps * depth * width)
+        | arguments(panels=panels, blocks=blocks, block_tiles=block)
+        | ({} if pixels is None else arguments(pixels=pixels))
         | geometry
         | operands,
         domain=group * panels * blocks,
@@ -220,6 +198,21 @@ def implicit_gemm(
         cost=hint(block) * rows * width * taps * depth / 16,
         consumes=consumed(epilogue),
     )
+
+
+def _geometry(
+    ctx: Lowering, x: View, shape: Windows, channels: tuple[int, int], rows: int, *, dot: bool
+) -> tuple[int, tuple[int, int], dict[str, View | int]]:
+    """How windows are walked: over how many spatial axes (0 where a pixel is all of one), what of a window is unrolled,
+    and the kernel's arguments for it. `channels` are how many of a group there are, and their stride.
+    """
+    pixel = pixel_stride(x)
+    if shape.is_pointwise and pixel is not None:
+        return 0, (0, 0), arguments(x_row=pixel)
+    run = _Run.of(x, shape, *channels)
+    unrolled = (0, 0) if dot else run.unrolled(shape, *channels)
+    found = shape.arguments(x) | shape.tables(ctx, x, rows) | arguments(run=run.length, run_taps=run.count)
+    return len(shape.out), unrolled, found
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.dtypes import DType, Rounding
 from sardonyx.compiler.expr import ExprBuilder
 from sardonyx.compiler.fuse import present
-from sardonyx.ops.table import ALL, BOOL, FLOATS, INTEGERS, NUMBERS, elementwise, opset
+from sardonyx.ops.table import BOOL, COMPUTED, FLOATS, INTEGERS, NUMBERS, elementwise, opset
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -71,7 +71,7 @@ _simple(
     NUMBERS,
     DType.BOOL,
 )
-_simple({"Equal": "equal"}, ALL, DType.BOOL)
+_simple({"Equal": "equal"}, COMPUTED, DType.BOOL)
 _simple({"And": "and", "Or": "or", "Xor": "xor", "Not": "not"}, BOOL)
 
 
@@ -102,10 +102,11 @@ def where(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     return e.op("select", *x)
 
 
-@elementwise("Cast", dtypes=ALL)
+@elementwise("Cast", dtypes=COMPUTED)
 def cast(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     """To the type of the output."""
-    return e.cast(x[0], _output_type(node))
+    saturate, mode = bool(node.attributes.get_int("saturate", 1)), node.attributes.get_string("round_mode", "up")
+    return e.cast(x[0], _output_type(node), Rounding(saturate, mode))
 
 
 def _output_type(node: ir.Node) -> DType:
@@ -145,7 +146,11 @@ def leaky_relu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     return _where_negative(e, x[0], e.op("mul", alpha, x[0]))
 
 
-@elementwise("PRelu", dtypes=FLOATS)
+def _slopes(node: ir.Node) -> str | None:
+    return "slopes by channel, before opset 7" if opset(node) < 7 else None
+
+
+@elementwise("PRelu", dtypes=FLOATS, supports=_slopes)
 def prelu(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
     """x where it is not negative, slope * x elsewhere."""
     return _where_negative(e, x[0], e.op("mul", x[1], x[0]))
@@ -281,16 +286,6 @@ def _small_power(e: ExprBuilder, x: int, exponent: float) -> int:
     positive = e.op("add", x, e.const(0.0, dtype))  # the power of -0 is 0, of -infinity infinity
     least = e.op("equal", x, e.const(float("-inf"), dtype), dtype=DType.BOOL)
     return e.op("select", least, e.const(float("inf"), dtype), e.op("sqrt", positive))
-
-
-@elementwise("BitCast", dtypes=ALL)
-def bit_cast(e: ExprBuilder, node: ir.Node, x: list[int]) -> int:
-    """The same bits as another type of the same size; of booleans those of their bytes."""
-    source, kind = e.dtype(x[0]), _output_type(node)
-    value = e.cast(x[0], DType.U8) if source is DType.BOOL else x[0]
-    if kind is DType.BOOL:
-        return e.cast(value, kind)
-    return e.bits(value, kind)
 
 
 def _where_negative(e: ExprBuilder, x: int, negative: int) -> int:

@@ -10,7 +10,7 @@ from sardonyx.compiler.kernels.indexing import REPLACE, GatherSlices, IndexEleme
 from sardonyx.compiler.layout import collapse, uniform_stride
 from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View
-from sardonyx.ops.table import ALL, axis_of, lowers
+from sardonyx.ops.table import ALL, COMPUTED, axis_of, lowers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def gather(ctx: Lowering, node: ir.Node) -> None:
         offset = x.offset + index % size * x.strides[axis]
         ctx.define(node.outputs[0], View(x.buffer, x.dtype, dims, strides, offset))
         return
-    _gather_slices(ctx, node, x, (*outer, *chosen, *inner), batch=axis, depth=1, each=False)
+    gather_slices(ctx, node, x, (*outer, *chosen, *inner), batch=axis, depth=1, each=False)
 
 
 @lowers("GatherND", dtypes=ALL)
@@ -55,7 +55,7 @@ def gather_nd(ctx: Lowering, node: ir.Node) -> None:
         raise ValueError(f"{batch} dims of batches")
     depth = _depth(chosen, len(x.dims) - batch)
     dims = (*chosen[:-1], *x.dims[batch + depth :])
-    _gather_slices(ctx, node, x, dims, batch=batch, depth=depth, each=True)
+    gather_slices(ctx, node, x, dims, batch=batch, depth=depth, each=True)
 
 
 def _depth(indices: Sequence[int], rank: int) -> int:
@@ -65,7 +65,7 @@ def _depth(indices: Sequence[int], rank: int) -> int:
     return indices[-1]
 
 
-def _gather_slices(
+def gather_slices(
     ctx: Lowering, node: ir.Node, x: View, dims: tuple[int, ...], *, batch: int, depth: int, each: bool
 ) -> None:
     """`batch` dims of x, then `depth` indexed ones, then slices; `each` batch has its own indices or all the same."""
@@ -102,7 +102,7 @@ def _combine(node: ir.Node) -> str:
     return node.attributes.get_string("reduction", REPLACE)
 
 
-@lowers("ScatterND", dtypes=ALL, supports=_reduces_bits)
+@lowers("ScatterND", dtypes=COMPUTED, supports=_reduces_bits)
 def scatter_nd(ctx: Lowering, node: ir.Node) -> None:
     """A copy with slices at tuples of indices replaced by, or combined with, updates: one after the other."""
     x, chosen = ctx.view(node.inputs[0]), ctx.dims(node.inputs[1])
@@ -135,7 +135,7 @@ def gather_elements(ctx: Lowering, node: ir.Node) -> None:
     index_elements(ctx, node, x, indices, y, None, node.attributes.get_int("axis", 0))
 
 
-@lowers("ScatterElements", "Scatter", dtypes=ALL, supports=_reduces_bits)
+@lowers("ScatterElements", "Scatter", dtypes=COMPUTED, supports=_reduces_bits)
 def scatter_elements(ctx: Lowering, node: ir.Node) -> None:
     """A copy with elements replaced by, or combined with, updates, each at its own place but for the axis."""
     x, indices, updates = (ctx.view(value) for value in node.inputs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sardonyx.compiler.dims import broadcast_dims, exactly, hint, is_open, least, most
+from sardonyx.compiler.dims import broadcast_dims, exactly, hint, is_one, is_one_of, is_open, least, most, same
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import ExprBuilder
 from sardonyx.compiler.kernels.dots import Dots
@@ -118,7 +118,8 @@ def product(
     A view has three dims, or four when g walks two axes of them.
     """
     value, right = b
-    if right.dims[-1] == 1 and a.dims[-2] != 1 and len(axes.rows) == 1:  # a matrix times a vector: the same transposed
+    if is_one(right.dims[-1]) and not is_one(a.dims[-2]) and len(axes.rows) == 1:
+        # A matrix times a vector: the same transposed.
         swap = (*range(len(a.dims) - 2), len(a.dims) - 1, len(a.dims) - 2)
         axes, a, value, right = Axes((), axes.rows[0], axes.groups), right.permute(swap), None, a.permute(swap)
     fusion = ctx.fusion(node, dims, a.dtype, matrix_place(axes.rows, axes.column, axes.groups), prelude)
@@ -130,13 +131,14 @@ def product(
 def multiply(ctx: Lowering, node: ir.Node, a: View, b: tuple[ir.Value | None, View], y: View, fusion: Fusion) -> None:
     """The step of a product that is not empty, into a row-major y. `b` comes with its value if it is a node's input."""
     a, (value, right) = _four(a), (b[0], _four(b[1]))
-    if a.dims[2] == 1 and not ctx.is_known(value) and right.strides[2] == 1 and right.dims[3] != 1:
+    single = not ctx.is_known(value) and is_one_of(a.dims[2], right.dims[2:])
+    if single and same(right.strides[2], 1) and not is_one(right.dims[3]):
         _dots(ctx, a if a.strides[3] == 1 else ctx.copied(a), right, y, fusion)
         return
     (outer, inner, m, depth), n = a.dims, right.dims[3]
     epilogue, operands = epilogue_of(fusion)
     rows, vectors = product_tile(ctx, node, a.dtype, n, depth)
-    if m == 1 and not ctx.is_known(value):
+    if single:
         rows, vectors = 1, _vectors_of_a_row(ctx, a.dtype, n)
     width = vectors * ctx.target.lanes(a.dtype)
     panels, tiles, groups = -(-n // width), -(-m // rows), outer * inner

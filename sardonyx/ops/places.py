@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sardonyx.compiler.dims import is_one
 from sardonyx.compiler.fuse import Fusion, Placement
 from sardonyx.compiler.kernels.epilogue import Epilogue
 from sardonyx.compiler.layout import uniform_stride
@@ -18,7 +19,7 @@ def matrix_place(rows: Sequence[int], column: int | None, group: Sequence[int] =
     """
 
     def place(view: View) -> tuple[int, ...] | None:
-        along = view.strides[column] if column is not None and view.dims[column] > 1 else 0
+        along = view.strides[column] if column is not None and not is_one(view.dims[column]) else 0
         row = uniform_stride([view.dims[a] for a in rows], [view.strides[a] for a in rows])
         if along not in (0, 1) or row is None:
             return None

@@ -80,10 +80,15 @@ def range_(ctx: Lowering, node: ir.Node) -> None:
         start, limit, delta = (ctx.known_ints(value)[0] for value in node.inputs)  # type: ignore[index]
     if delta == 0:
         raise ValueError("a step of 0")
-    count = int(np.ceil((limit - start) / delta)) if dtype.is_float else -((start - limit) // delta)
+    count = int(np.ceil((limit - start) / delta)) if dtype.is_float else _turns(start, limit, delta)
     y = ctx.result(node.outputs[0], (most(0, count),), dtype)
     if y.size:
         _steps(ctx, y, start, delta, _label(node))
+
+
+def _turns(start: int, limit: int, delta: int) -> int:
+    """How many steps of `delta` there are before the limit; not positive when there are none."""
+    return -((start - limit) // delta) if delta > 0 else -((limit - start) // -delta)
 
 
 @lowers("Trilu", dtypes=ALL)
@@ -129,9 +134,9 @@ def eye_like(ctx: Lowering, node: ir.Node) -> None:
 def one_hot(ctx: Lowering, node: ir.Node) -> None:
     """`on` where an index stands for its place on a new axis, `off` elsewhere; none for an index out of range."""
     indices, values = ctx.view(node.inputs[0]), ctx.row_major(node.inputs[2])
-    given = ctx.known(node.inputs[1])
+    given, rank = ctx.known_ints(node.inputs[1]), len(indices.dims) + 1
     assert given is not None
-    depth, rank = int(given.reshape(-1)[0]), len(indices.dims) + 1
+    (depth,) = given
     if depth < 0 or values.size != 2:
         raise ValueError(f"depth {depth} with {values.size} values")
     axis = axis_of(node.attributes.get_int("axis", -1), rank)
@@ -142,14 +147,15 @@ def one_hot(ctx: Lowering, node: ir.Node) -> None:
         return
     e = ExprBuilder()
     index, place, off, on = e.leaf(indices.dtype), e.leaf(DType.I64), e.leaf(y.dtype), e.leaf(y.dtype)
-    number = e.cast(index, DType.I64)
+    number, behind = e.cast(index, DType.I64), e.leaf(DType.I64)
     negative = e.op("less", number, e.const(0, DType.I64), dtype=DType.BOOL)
-    number = e.op("select", negative, e.op("add", number, e.const(depth, DType.I64)), number)
+    number = e.op("select", negative, e.op("add", number, behind), number)
     expr = e.build(e.op("select", e.op("equal", number, place, dtype=DType.BOOL), on, off))
     strides = (*indices.strides[:axis], 0, *indices.strides[axis:])
     wide = View(indices.buffer, indices.dtype, dims, strides, indices.offset)
-    both = [View(values.buffer, values.dtype, (), (), values.offset + at) for at in (0, 1)]
-    _compute(ctx, expr, [wide, _along(_counting(ctx, depth, _label(node)), axis, rank), *both], y, _label(node))
+    others = [View(values.buffer, values.dtype, (), (), values.offset + at) for at in (0, 1)]
+    others.append(ctx.constant(array_of([depth]).reshape(())))
+    _compute(ctx, expr, [wide, _along(_counting(ctx, depth, _label(node)), axis, rank), *others], y, _label(node))
 
 
 def _modern(node: ir.Node) -> str | None:
@@ -198,11 +204,13 @@ def reverse_sequence(ctx: Lowering, node: ir.Node) -> None:
 @lowers("ConstantOfShape", dtypes=ALL, known=(0,))
 def constant_of_shape(ctx: Lowering, node: ir.Node) -> None:
     """One number, stretched."""
-    given = ctx.known(node.inputs[0])
-    assert given is not None
+    dims = ctx.known_ints(node.inputs[0])
+    assert dims is not None
+    if any(size < 0 for size in dims):
+        raise ValueError(f"a shape of {dims}")
     value = node.attributes.get("value")
     number = np.zeros((), np.float32) if value is None else value.as_tensor().numpy().reshape(())
-    ctx.define(node.outputs[0], ctx.constant(number).broadcast(tuple(given.reshape(-1))))
+    ctx.define(node.outputs[0], ctx.constant(number).broadcast(tuple(dims)))
 
 
 @lowers("Tile", dtypes=ALL, known=(1,))

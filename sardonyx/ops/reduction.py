@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -291,18 +291,40 @@ def _softmax_across(ctx: Lowering, node: ir.Node, x: View, over: list[int]) -> b
 def _inference(node: ir.Node) -> str | None:
     if len([v for v in node.outputs if v.name]) > 1 or bool(node.attributes.get_int("training_mode", 0)):
         return "training mode"
-    return None
+    return None if node.attributes.get_int("spatial", 1) else "statistics of each activation"
 
 
-@lowers("BatchNormalization", dtypes=FLOATS, known=(1, 2, 3, 4), supports=_inference)
+@lowers("BatchNormalization", dtypes=FLOATS, supports=_inference)
 def batch_normalization(ctx: Lowering, node: ir.Node) -> None:
     """x * a + b with a, b per channel from the statistics, computed in float64."""
     x = ctx.view(node.inputs[0])
-    scale, bias, mean, variance = (np.asarray(ctx.known(v), np.float64) for v in node.inputs[1:5])
-    with np.errstate(all="ignore"):  # a negative variance gives NaN, as the operator says
-        factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
-    shape = (-1, *(1,) * (len(x.dims) - 2))
-    a, b = ((v.astype(x.dtype.numpy)).reshape(shape) for v in (factor, bias - mean * factor))
-    prelude = (("mul", ctx.constant(a)), ("add", ctx.constant(b)))
+    channels, ones = x.dims[1:2] or (1,), (1,) * (len(x.dims) - 2)
+    if any(ctx.dims(value) != channels for value in node.inputs[1:5]):
+        raise ValueError(f"statistics of {list(channels)} channels")
+    known = all(map(ctx.is_known, node.inputs[1:5]))
+    a, b = (replace(v, dims=(*v.dims, *ones), strides=(*v.strides, *ones)) for v in _affine(ctx, node, x, known=known))
+    prelude = (("mul", a), ("add", b))
     fusion = ctx.fusion(node, x.dims, x.dtype, anywhere, prelude)
     ctx.elementwise_fusion(fusion, [x, *(view for view, _ in fusion.operands)], x.dims)
+
+
+def _affine(ctx: Lowering, node: ir.Node, x: View, *, known: bool) -> tuple[View, View]:
+    """What a batch normalisation multiplies channels by and adds to them: constants where the statistics are known."""
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
+    if known:
+        scale, bias, mean, variance = (np.asarray(ctx.known(v), np.float64) for v in node.inputs[1:5])
+        with np.errstate(all="ignore"):  # a negative variance gives NaN, as the operator says
+            factor = scale / np.sqrt(variance + epsilon)
+            a, b = (array.astype(x.dtype.numpy) for array in (factor, bias - mean * factor))
+        return ctx.constant(a), ctx.constant(b)
+    views = [ctx.view(value) for value in node.inputs[1:5]]
+    made = []
+    for used in ((0, 3), (0, 3, 1, 2)):
+        e = ExprBuilder()
+        first, second, *rest = (e.cast(e.leaf(views[index].dtype), DType.F64) for index in used)
+        result = e.op("div", first, e.op("sqrt", e.op("add", second, e.const(epsilon, DType.F64))))
+        if rest:
+            result = e.op("sub", rest[0], e.op("mul", rest[1], result))
+        made.append(ctx.temporary(views[0].dims, x.dtype))
+        ctx.elementwise(e.build(e.cast(result, x.dtype)), [views[i] for i in used], made[-1], node.name or node.op_type)
+    return made[0], made[1]

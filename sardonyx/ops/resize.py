@@ -22,7 +22,7 @@ from sardonyx.errors import InvalidModelError
 from sardonyx.ops.interpolation import COORDINATES, NEAREST, Scaling, Scheme, Taps, taps_of
 from sardonyx.ops.limits import check_result
 from sardonyx.ops.places import epilogue_of
-from sardonyx.ops.table import ALL, FLOATS, axis_of, ints, lowers, opset
+from sardonyx.ops.table import COMPUTED, FLOATS, axis_of, ints, lowers, opset
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -230,11 +230,11 @@ def _form(node: ir.Node) -> str | None:
         return "antialiasing of nearest pixels" if antialias else None
     value = node.inputs[0]
     kind = DType.of(value.dtype.numpy()) if value is not None and value.dtype is not None else None
-    return None if kind in FLOATS else f"mode {mode} of {kind.value if kind else 'an unknown type'}"
+    return None if kind and kind.register in FLOATS else f"mode {mode} of {kind.value if kind else 'an unknown type'}"
 
 
-@lowers("Resize", dtypes=ALL, known=(1, 2, 3), supports=_form)
-@lowers("Upsample", dtypes=ALL, known=(1,), supports=_form)
+@lowers("Resize", dtypes=COMPUTED, known=(1, 2, 3), supports=_form)
+@lowers("Upsample", dtypes=COMPUTED, known=(1,), supports=_form)
 def resize(ctx: Lowering, node: ir.Node) -> None:
     """Along any axes, by factors or to sizes known when the program is made."""
     x = ctx.view(node.inputs[0])

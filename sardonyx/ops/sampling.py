@@ -11,6 +11,7 @@ from sardonyx.compiler.dims import is_open
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import identity
 from sardonyx.compiler.fuse import Fusion
+from sardonyx.compiler.kernels.roi_pool import RoiPool
 from sardonyx.compiler.kernels.sampling import GridSample, RoiAlign
 from sardonyx.compiler.layout import dense_like
 from sardonyx.compiler.lower import anywhere, arguments
@@ -44,7 +45,7 @@ def _grid_form(node: ir.Node) -> str | None:
     if x is None or grid is None or x.shape is None or len(x.shape) not in (4, 5):
         return "the rank of its input"
     kind = DType.of(grid.dtype.numpy()) if grid.dtype is not None else None
-    return None if kind in FLOATS else "the type of its grid"
+    return None if kind and kind.register in FLOATS else "the type of its grid"
 
 
 @lowers("GridSample", dtypes=FLOATS, supports=_grid_form)
@@ -126,6 +127,32 @@ def roi_align(ctx: Lowering, node: ir.Node) -> None:
         domain=count * prod(out),
         label=node.name or "RoiAlign",
         cost=x.dims[1] * 4 * max(1, places) ** 2,
+    )
+
+
+@lowers("MaxRoiPool", dtypes=FLOATS, supports=_image)
+def max_roi_pool(ctx: Lowering, node: ir.Node) -> None:
+    """Maxima over the bins of regions of interest, which begin and end with pixels."""
+    x, rois = ctx.channels_last(node.inputs[0]), ctx.view(node.inputs[1])
+    out = tuple(node.attributes.get_ints("pooled_shape", ()))
+    if len(rois.dims) != 2 or rois.dims[1] != 5 or rois.dtype is not x.dtype or len(out) != 2 or min(out) < 1:
+        raise InvalidModelError(
+            "the regions do not fit", where=node.name, expected="rois [n, 5], pooled_shape", got=f"{rois.dims}, {out}"
+        )
+    dims = (rois.dims[0], x.dims[1], *out)
+    check_result(node, dims, x.dtype)
+    y = ctx.result(node.outputs[0], dims, x.dtype, channels_last(dims), accepts=matrix_place((0, 2, 3), 1))
+    if y.size == 0:
+        return
+    scale = np.full((), node.attributes.get_float("spatial_scale", 1.0), x.dtype.register.numpy)
+    ctx.step(
+        RoiPool(x.dtype),
+        arguments(x=x, rois=_dense(ctx, rois), scale=ctx.constant(scale), y=y, channels=x.dims[1], batch=x.dims[0])
+        | arguments(x_image=x.strides[0], y_row=result_stride(y), size0=x.dims[2], size1=x.dims[3])
+        | arguments(x0=x.strides[2], x1=x.strides[3], out0=out[0], out1=out[1]),
+        domain=prod(dims[:1]) * prod(out),
+        label=node.name or "MaxRoiPool",
+        cost=x.dims[1] * 4,
     )
 
 

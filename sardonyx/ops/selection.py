@@ -16,7 +16,7 @@ from sardonyx.compiler.lower import arguments
 from sardonyx.compiler.program import View
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.reduction import Walk, walk_over
-from sardonyx.ops.table import ALL, NUMBERS, axis_of, lowers
+from sardonyx.ops.table import COMPUTED, NUMBERS, axis_of, lowers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -32,8 +32,8 @@ def top_k(ctx: Lowering, node: ir.Node) -> None:
     """The k largest or smallest along an axis, always sorted; k is an attribute before opset 10."""
     x = ctx.view(node.inputs[0])
     axis = axis_of(node.attributes.get_int("axis", -1), len(x.dims))
-    given = ctx.known(node.inputs[1]) if len(node.inputs) > 1 else None
-    count = int(given.reshape(-1)[0]) if given is not None else node.attributes.get_int("k")
+    given = ctx.known_ints(node.inputs[1]) if len(node.inputs) > 1 else None
+    (count,) = given if given is not None else (node.attributes.get_int("k"),)
     if not 0 <= count <= x.dims[axis]:
         raise InvalidModelError(
             "k is not a number of elements of the axis",
@@ -51,7 +51,7 @@ def top_k(ctx: Lowering, node: ir.Node) -> None:
         return
     length, largest = x.dims[axis], bool(node.attributes.get_int("largest", 1))
     given_to_both = arguments(x=x, y=y, indices=indices, length=length, count=count, x_row=x_row, y_row=count)
-    by_heap, by_sorting = _nanoseconds(hint(length), count, x.dtype)
+    by_heap, by_sorting = _nanoseconds(hint(length), hint(count), x.dtype)
     heap = by_heap <= by_sorting
     ctx.step(
         TopK(largest, x.dtype) if heap else SortRows(largest, x.dtype),
@@ -184,7 +184,7 @@ def _ranked(node: ir.Node) -> str | None:
     return None if shape is not None and len(shape) > 0 else "the rank of its input"
 
 
-@lowers("NonZero", dtypes=ALL, supports=_ranked, counts=True)
+@lowers("NonZero", dtypes=COMPUTED, supports=_ranked, counts=True)
 def non_zero(ctx: Lowering, node: ir.Node) -> None:
     """The indices of elements that are not zero, a column each, in row-major order."""
     x = ctx.row_major(node.inputs[0])

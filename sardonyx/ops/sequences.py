@@ -11,7 +11,7 @@ from sardonyx.compiler.kernels.sequence import Compress, Cumulate, Determinant
 from sardonyx.compiler.kernels.unique import Unique
 from sardonyx.compiler.lower import arguments
 from sardonyx.ops.limits import check_result
-from sardonyx.ops.table import ALL, BOOL, FLOATS, NUMBERS, axis_of, lowers
+from sardonyx.ops.table import ALL, FLOATS, NUMBERS, axis_of, lowers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -87,7 +87,7 @@ def determinant(ctx: Lowering, node: ir.Node) -> None:
     )
 
 
-@lowers("Unique", dtypes=ALL - BOOL, counts=True)
+@lowers("Unique", dtypes=NUMBERS, counts=True)
 def unique(ctx: Lowering, node: ir.Node) -> None:
     """The distinct slices across an axis, or elements when there is none, with their first places, the places of all
     among them, and how often each occurs.

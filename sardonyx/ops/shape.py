@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sardonyx.compiler.dims import array_of, broadcast_dims, hint, is_open, least, most
+from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.expr import ExprBuilder
 from sardonyx.compiler.joins import adjacent
 from sardonyx.compiler.layout import dense_like, reshape_view
-from sardonyx.compiler.lower import anywhere
+from sardonyx.compiler.lower import anywhere, dtype_of
 from sardonyx.compiler.program import View
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.table import ALL, axes_input, axis_of, ints, lowers, opset
@@ -55,6 +57,23 @@ def identity(ctx: Lowering, node: ir.Node) -> None:
         ctx.define(node.outputs[1], np.ones(x.dims, np.bool_ if opset(node) >= 10 else x.dtype.numpy))
 
 
+@lowers("BitCast", dtypes=ALL)
+def bit_cast(ctx: Lowering, node: ir.Node) -> None:
+    """The same memory as another type of the same size; of booleans it is their bytes."""
+    x, label = ctx.view(node.inputs[0]), node.name or "BitCast"
+    source, kind = (dtype_of(value) for value in (node.inputs[0], node.outputs[0]) if value is not None)
+    if source.size != kind.size:
+        raise ValueError(f"{source.value} as {kind.value}")
+    stored = x if x.dtype is source else ctx.converted(x, source, label)
+    y = View(stored.buffer, DType.U8 if kind is DType.BOOL else kind, x.dims, stored.strides, stored.offset)
+    if kind is not DType.BOOL:
+        ctx.define(node.outputs[0], y)
+        return
+    e = ExprBuilder()
+    expr = e.build(e.cast(e.leaf(y.dtype), kind))
+    ctx.elementwise(expr, [y], ctx.result(node.outputs[0], y.dims, kind), label)
+
+
 @lowers("Reshape", dtypes=ALL, known=(1,))
 def reshape(ctx: Lowering, node: ir.Node) -> None:
     """To dims given as an input (an attribute before opset 5): 0 keeps a dim, -1 takes what is left."""
@@ -75,7 +94,8 @@ def reshape(ctx: Lowering, node: ir.Node) -> None:
 def flatten(ctx: Lowering, node: ir.Node) -> None:
     """To a matrix, cut before `axis`."""
     dims = ctx.dims(node.inputs[0])
-    axis = axis_of(node.attributes.get_int("axis", 1), len(dims))
+    given = node.attributes.get_int("axis", 1)
+    axis = given if given == len(dims) else axis_of(given, len(dims))
     _reshape(ctx, node, (prod(dims[:axis]), prod(dims[axis:])))
 
 

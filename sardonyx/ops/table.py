@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 FLOATS = frozenset({DType.F32, DType.F64})
-INTEGERS = frozenset(d for d in DType if not d.is_float and d is not DType.BOOL)
+INTEGERS = frozenset(d for d in DType if d.value.startswith(("int", "uint")) and not d.is_narrow)
 NUMBERS = FLOATS | INTEGERS
-ALL = frozenset(DType)
 BOOL = frozenset({DType.BOOL})
+COMPUTED = NUMBERS | BOOL
+"""All that a processor computes with. Operators that take a narrow type's register type take it, too."""
+ALL = frozenset(DType)
+"""For operators that only move elements."""
 
 Support = Callable[["ir.Node"], str | None]
 
@@ -42,6 +45,11 @@ class Operator:
     joins: Callable[[ir.Node], int] | None = None
     counts: bool = False
     folds: bool = True
+
+    @property
+    def moves(self) -> bool:
+        """Whether it takes elements of every type, since it computes nothing with them."""
+        return self.dtypes >= ALL
 
 
 OPERATORS: dict[tuple[str, str], Operator] = {}

@@ -23,6 +23,7 @@ from sardonyx.passes.recognise_attention import RECOGNISE_ATTENTION
 from sardonyx.passes.recognise_normalization import RECOGNISE_NORMALIZATION
 from sardonyx.passes.recognise_rotary import RECOGNISE_ROTARY
 from sardonyx.passes.simplify_shapes import SIMPLIFY_SHAPES
+from sardonyx.passes.split_labels import SPLIT_LABELS
 from sardonyx.passes.unflatten_gemm import UNFLATTEN_GEMM
 from sardonyx.passes.verify import Debug
 
@@ -36,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     ELIMINATE_IDENTITY,
     MERGE_DUPLICATES,
     LOWER_EINSUM,
+    SPLIT_LABELS,
     SIMPLIFY_SHAPES,
     UNFLATTEN_GEMM,
     FOLD_PADS,

@@ -28,13 +28,15 @@ class Claim:
     """A provider's answer for one node: `reason` says why not when it is declined.
 
     `counts` says that only a run tells the dims of its results: nodes that read them then go to a later segment.
-    `alone` asks for a segment of nothing else.
+    `alone` asks for a segment of nothing else. `after` are inputs of the node that must be results of an earlier
+    segment, because the program is made for their values.
     """
 
     accepted: bool
     reason: str = ""
     counts: bool = False
     alone: bool = False
+    after: tuple[ir.Value, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Control flow on native code: If, Loop and Scan whose bodies are compiled, and called from here.
+"""Control flow on native code: If, Loop, Scan and SequenceMap whose bodies are compiled, and called from here.
 
 What a body reads from around it are inputs of its own. A turn of a loop costs a call of native code, some microseconds.
 """
@@ -16,6 +16,7 @@ from sardonyx.errors import ExecutionError, InvalidModelError, UnsupportedOperat
 from sardonyx.plan import Plan
 from sardonyx.providers.base import Array, CompileOptions, Provider, StepTime
 from sardonyx.providers.partition import bodies, node_name, operator, partition, reads
+from sardonyx.providers.search import SEARCHES, search_refusal
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -26,7 +27,9 @@ _FIRST_SCAN = 9
 
 def is_control(node: ir.Node) -> bool:
     """Whether this is a node with bodies that can be run here."""
-    return node.domain in ("", "ai.onnx") and node.op_type in ("If", "Loop", "Scan")
+    if node.domain == "com.microsoft":
+        return node.op_type in SEARCHES
+    return node.domain in ("", "ai.onnx") and node.op_type in ("If", "Loop", "Scan", "SequenceMap")
 
 
 def placed(node: ir.Node, model: ir.Model, providers: Sequence[Provider]) -> tuple[str, str]:
@@ -34,13 +37,13 @@ def placed(node: ir.Node, model: ir.Model, providers: Sequence[Provider]) -> tup
 
     A body's nodes go to the first of `providers` that claims them, as a model's do; some must go to the very first.
     """
-    version = node.version or model.graph.opset_imports.get("", 0)
-    if node.op_type == "Scan" and version < _FIRST_SCAN:
-        return "Scan-8, with a batch axis", ""
     around = [value for body in bodies(node) for value in _captured(body)]
     for value in (*node.inputs, *node.outputs, *around):
-        if value is not None and value.name and not _is_tensor(value):
-            return f"{value.name!r} is not known to be a tensor", ""
+        if value is not None and value.name and value.type is None:
+            return f"the type of {value.name!r} is not known", ""
+    refusal = search_refusal(node) if node.op_type in SEARCHES else ""
+    if refusal:
+        return refusal, ""
     hosted: dict[str, None] = {}
     native = False
     for body in bodies(node):
@@ -50,16 +53,10 @@ def placed(node: ir.Node, model: ir.Model, providers: Sequence[Provider]) -> tup
             return f"in its body: {error.what}", ""
         elsewhere = [placement.op for placement in placements if placement.provider != providers[0].name]
         hosted.update(dict.fromkeys(elsewhere))
-        native |= len(elsewhere) < len(placements) or not placements
+        native |= any(placement.provider != providers[-1].name for placement in placements) or not placements
     if not native:
         return f"no native code for its bodies ({', '.join(hosted)})", ""
     return "", "native bodies" + (f", but for {', '.join(hosted)}" if hosted else "")
-
-
-def _is_tensor(value: ir.Value) -> bool:
-    import onnx_ir as ir
-
-    return type(value.type) is ir.TensorType
 
 
 def body_model(model: ir.Model, body: ir.Graph) -> ir.Model:
@@ -113,7 +110,9 @@ class ControlExecutable:
             return _Body(_compiled(body_model(model, body), providers, options), around)
 
         given = tuple(None if value is None else slot_of(value) for value in node.inputs)
-        self._act = _KINDS[node.op_type](node, given, compiled)
+        version = node.version or graph.opset_imports.get("", _FIRST_SCAN)
+        batched = node.op_type == "Scan" and version < _FIRST_SCAN
+        self._act = (_BatchScan if batched else _KINDS[node.op_type])(node, given, compiled)
         positions = {value: index for index, value in enumerate(node.outputs) if value.name}
         self._chosen = [positions[value] for value in graph.outputs]
         self._timed = options.profile
@@ -127,7 +126,7 @@ class ControlExecutable:
             self._times = [StepTime(self._name, self._op, start, time.perf_counter_ns() - start)]
         given = {id(array) for array in (*inputs, *self._constants)}
         outputs = [results[index] for index in self._chosen]
-        return [output.copy() if id(output) in given else output for output in outputs]
+        return [output.copy() if id(output) in given and output is not None else output for output in outputs]
 
     def profile(self) -> list[StepTime]:
         """See `providers.base.Executable`."""
@@ -223,20 +222,87 @@ class _Scan:
         lengths = {len(step) for step in steps}
         if len(lengths) != 1:
             raise ExecutionError("scan inputs of different lengths", where=self._where, got=str(sorted(lengths)))
-        state = [values[slot] for slot in self._states]
-        slices: list[list[Array]] = [[] for _ in self._stacks]
-        for own in zip(*steps, strict=True):
-            results = self._body([*state, *map(np.asarray, own)], values)
-            state = results[: len(state)]
-            for pieces, piece in zip(slices, results[len(state) :], strict=True):
-                pieces.append(piece)
+        state, slices = _scanned(self._body, [values[slot] for slot in self._states], steps, len(self._stacks), values)
         return [*state, *(stack.joined(pieces) for stack, pieces in zip(self._stacks, slices, strict=True))]
+
+
+def _scanned(
+    body: _Body, state: list[Any], steps: Sequence[Array], outputs: int, values: list[Any]
+) -> tuple[list[Any], list[list[Array]]]:
+    """The last state, and the slices of each scan output."""
+    slices: list[list[Array]] = [[] for _ in range(outputs)]
+    for own in zip(*steps, strict=True):
+        results = body([*state, *map(np.asarray, own)], values)
+        state = results[: len(state)]
+        for pieces, piece in zip(slices, results[len(state) :], strict=True):
+            pieces.append(piece)
+    return state, slices
+
+
+class _BatchScan:
+    """Scan-8: every row of a batch by itself, along its first axis, as far as its length says; zeros follow."""
+
+    def __init__(self, node: ir.Node, given: _Given, compiled: _Compile) -> None:
+        self._where, self._body = _where(node), compiled("body")
+        count = node.attributes.get_int("num_scan_inputs", 0)
+        self._lengths, *rest = given
+        slots = [slot for slot in rest if slot is not None]
+        self._states, self._scanned = slots[: len(slots) - count], slots[len(slots) - count :]
+        self._backwards = _ints(node, "directions", count)
+        results = node.attributes["body"].as_graph().outputs[len(self._states) :]
+        self._stacks = [_Stacked(0, False, _nothing(value, 0), self._where) for value in results]
+
+    def __call__(self, values: list[Any]) -> list[Any]:
+        scanned, states = ([values[slot] for slot in slots] for slots in (self._scanned, self._states))
+        sizes = {value.shape[:2] for value in scanned}
+        if len(sizes) != 1 or any(value.ndim < 2 for value in scanned):
+            raise ExecutionError("scan inputs of different sizes", where=self._where, got=str(sorted(sizes)))
+        ((batch, longest),) = sizes
+        lengths = [longest] * batch if self._lengths is None else values[self._lengths].reshape(-1).tolist()
+        fits = len(lengths) == batch and all(0 <= length <= longest for length in lengths)
+        if not fits or any(value.shape[:1] != (batch,) for value in states):
+            raise ExecutionError("lengths or states do not fit the batch", where=self._where, got=str(lengths))
+        rows: list[list[Array]] = []
+        for row, length in enumerate(lengths):
+            parts = zip(scanned, self._backwards, strict=True)
+            steps = [value[row, :length][::-1] if back else value[row, :length] for value, back in parts]
+            state, slices = _scanned(self._body, [value[row] for value in states], steps, len(self._stacks), values)
+            stacked = (stack.joined(pieces) for stack, pieces in zip(self._stacks, slices, strict=True))
+            rows.append([*state, *(_padded(array, longest) for array in stacked)])
+        return [np.array(parts) for parts in zip(*rows, strict=True)]
+
+
+def _padded(array: Array, length: int) -> Array:
+    """With zeros up to that length."""
+    return np.concatenate([array, np.zeros((length - len(array), *array.shape[1:]), array.dtype)])
+
+
+class _SequenceMap:
+    """A body for each item of a sequence: of others, which are as long, the items beside it; of tensors themselves."""
+
+    def __init__(self, node: ir.Node, given: _Given, compiled: _Compile) -> None:
+        self._where, self._body, self._results = _where(node), compiled("body"), len(node.outputs)
+        self._given = [slot for slot in given if slot is not None]
+
+    def __call__(self, values: list[Any]) -> list[Any]:
+        inputs = [values[slot] for slot in self._given]
+        lengths = {len(value) for value in inputs if isinstance(value, list)}
+        if len(lengths) != 1:
+            raise ExecutionError("sequences of different lengths", where=self._where, got=str(sorted(lengths)))
+        made: list[list[Any]] = [[] for _ in range(self._results)]
+        for place in range(lengths.pop()):
+            own = [value[place] if isinstance(value, list) else value for value in inputs]
+            for items, item in zip(made, self._body(own, values), strict=True):
+                items.append(item)
+        return list(made)
 
 
 _KINDS: Mapping[str, Callable[[ir.Node, _Given, _Compile], Callable[[list[Any]], list[Any]]]] = {
     "If": _If,
     "Loop": _Loop,
     "Scan": _Scan,
+    "SequenceMap": _SequenceMap,
+    **SEARCHES,
 }
 
 

@@ -1,4 +1,4 @@
-"""Operators that the standard defines by others: replaced by those where a provider only runs those."""
+"""Operators defined by others, by the standard or here: replaced by those where a provider only runs those."""
 
 from __future__ import annotations
 
@@ -14,9 +14,26 @@ _DEEPEST = 8
 """Functions within functions: more than the standard has."""
 
 
+def expand_foreign(model: ir.Model, provider: Provider) -> None:
+    """Put the definitions of foreign operators in their place, in place, of all but those that `provider` runs itself.
+
+    Raises:
+        UnsupportedOperatorError: a form of an operator that has no definition.
+        InvalidModelError: the model cannot be brought to the opset of the definitions.
+    """
+    from sardonyx.model.foreign import expand, foreign_nodes, infer_foreign
+
+    if not foreign_nodes(model):
+        expand(model)  # which looks into the bodies of searches
+        return
+    infer_foreign(model)
+    claims = provider.claims(model)
+    expand(model, keep=lambda node: node in claims and claims[node].accepted)
+
+
 def expand_functions(model: ir.Model, provider: Provider) -> ir.Model:
-    """The model with each operator that `provider` declines replaced by the standard's definition of it, where the
-    provider runs all of that; the model itself when there is none. Shapes must be inferred.
+    """The model with each operator that `provider` declines replaced by the definition of it, where the provider runs
+    all of that; the model itself when there is none. Shapes must be inferred.
     """
     refused: set[int] = set()
     while True:
@@ -24,7 +41,7 @@ def expand_functions(model: ir.Model, provider: Provider) -> ir.Model:
         wanted = {
             index
             for index, node in enumerate(model.graph)
-            if index not in refused and not (node in claims and claims[node].accepted) and _is_function(node, model)
+            if index not in refused and not (node in claims and claims[node].accepted) and _is_defined(node, model)
         }
         if not wanted:
             return model
@@ -46,7 +63,7 @@ def _expanded(model: ir.Model, wanted: set[int], provider: Provider) -> tuple[ir
         infer_shapes(made)
         claims = provider.claims(made)
         declined = [node for node in owner if not (node in claims and claims[node].accepted)]
-        inner = [node for node in declined if _is_function(node, made)]
+        inner = [node for node in declined if _is_defined(node, made)]
         poor |= {owner[node] for node in declined if node not in inner}
         if poor or not inner:
             break
@@ -55,6 +72,12 @@ def _expanded(model: ir.Model, wanted: set[int], provider: Provider) -> tuple[ir
             if not _replace(made, node, index, owner):
                 poor.add(index)
     return made, poor
+
+
+def _is_defined(node: ir.Node, model: ir.Model) -> bool:
+    from sardonyx.model.standard import definition_of
+
+    return definition_of(node) is not None or _is_function(node, model)
 
 
 def _is_function(node: ir.Node, model: ir.Model) -> bool:
@@ -75,13 +98,44 @@ def _schema(node: ir.Node, model: ir.Model) -> onnx.defs.OpSchema | None:
 
 
 def _replace(model: ir.Model, node: ir.Node, index: int, owner: dict[ir.Node, int]) -> bool:
-    """Put the definition in the node's place, its nodes belonging to `index`; whether there is one that fits."""
+    """Put a definition in the node's place, its nodes belonging to `index`; whether there is one that fits."""
+    return _written(model, node, index, owner) or (_is_function(node, model) and _inlined(model, node, index, owner))
+
+
+def _written(model: ir.Model, node: ir.Node, index: int, owner: dict[ir.Node, int]) -> bool:
+    """The definition that `model.standard` has."""
+    from sardonyx.errors import InvalidModelError, UnsupportedOperatorError
+    from sardonyx.model.foreign.body import OPSET
+    from sardonyx.model.foreign.writer import Writer
+    from sardonyx.model.standard import definition_of
+
+    definition = definition_of(node)
+    if definition is None:
+        return False
+    newest = max(OPSET, model.graph.opset_imports.setdefault("", OPSET))
+    writer = Writer(model)
+    writer.opsets = {**model.graph.opset_imports, "": newest}
+    try:
+        made = writer.replace(node, definition)
+    except (InvalidModelError, UnsupportedOperatorError):
+        return False
+    for one in made:
+        one.version = newest
+    owner.update(dict.fromkeys(made, index))
+    return True
+
+
+def _inlined(model: ir.Model, node: ir.Node, index: int, owner: dict[ir.Node, int]) -> bool:
+    """The standard's own definition."""
     from onnx_ir import serde
     from onnx_ir.passes.common import InlinePass
 
     body = _definition(node, model)
-    if body is None or any(attribute.type.name in ("GRAPH", "GRAPHS") for attribute in node.attributes.values()):
+    graphs = [name for name, entry in node.attributes.items() if entry.type.name in ("GRAPH", "GRAPHS")]
+    if body is None or any(_refers(part, name) for part in body.node for name in graphs):
         return False  # the inliner knows no functions of graphs
+    for name in graphs:  # whose nodes are in the definition, which was made for them
+        node.attributes.pop(name)
     before = set(model.graph)
     for name, default in _schema_defaults(node, model).items():
         if name not in node.attributes and any(_refers(part, name) for part in body.node):
@@ -133,7 +187,9 @@ def _definition(node: ir.Node, model: ir.Model) -> onnx.FunctionProto | None:
             data = schema.get_function_with_opset_version(version)
         if data:
             body = onnx.FunctionProto.FromString(data)
-            if all(_means_the_same(part, version, opset) for part in body.node):
+            standard = model.graph.opset_imports.setdefault("", onnx.defs.onnx_opset_version())
+            inner = standard if node.domain else version  # definitions in other domains do not say what they import
+            if all(_means_the_same(part, inner, standard) for part in body.node):
                 return body
     return None
 

@@ -93,7 +93,7 @@ def _claims(model: ir.Model, nodes: Sequence[ir.Node], providers: Sequence[Provi
     """
     first = dict(providers[0].claims(model))
     found = [first.get(node, _NO_ANSWER) for node in nodes]
-    if all(claim.accepted and not claim.alone and not claim.counts for claim in found):
+    if all(claim.accepted and not (claim.alone or claim.counts or claim.after) for claim in found):
         return [first]
     return [first, *(dict(provider.claims(model)) for provider in providers[1:])]
 
@@ -237,15 +237,21 @@ def _absorb(
 @dataclass(frozen=True)
 class _Borders:
     """Where segments end though the provider does not change: nodes of which only a run tells the dims of the
-    results, and nodes that are a segment of their own.
+    results, nodes that are a segment of their own, and pairs of nodes of which the second needs the first's result
+    before its segment is made.
     """
 
     counting: frozenset[int]
     alone: frozenset[int]
+    apart: frozenset[tuple[int, int]]
 
     @property
     def any(self) -> bool:
-        return bool(self.counting or self.alone)
+        return bool(self.counting or self.alone or self.apart)
+
+    def between(self, earlier: int, later: int) -> bool:
+        """Whether one of these ends a segment before the other."""
+        return earlier in self.counting or (earlier, later) in self.apart
 
 
 def _borders(nodes: Sequence[ir.Node], home: Sequence[int], claims: Sequence[Mapping[ir.Node, Claim]]) -> _Borders:
@@ -254,7 +260,9 @@ def _borders(nodes: Sequence[ir.Node], home: Sequence[int], claims: Sequence[Map
     counting, alone = (
         frozenset(index for index, claim in enumerate(answers) if getattr(claim, name)) for name in ("counts", "alone")
     )
-    return _Borders(counting, alone)
+    producer = {value: index for index, node in enumerate(nodes) for value in node.outputs}
+    apart = ((producer[value], index) for index, claim in enumerate(answers) for value in claim.after)
+    return _Borders(counting, alone, frozenset(apart))
 
 
 def _islands(
@@ -340,7 +348,7 @@ def _drain(before: Sequence[Sequence[int]], home: Sequence[int], borders: _Borde
             for later in after[index]:
                 missing[later] -= 1
                 if not missing[later]:
-                    counted = any(one in borders.counting and one in segment for one in before[later])
+                    counted = any(borders.between(one, later) and one in segment for one in before[later])
                     heappush(held if counted else ready[home[later]], later)
         for later in held:
             heappush(ready[home[later]], later)

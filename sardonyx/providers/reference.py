@@ -74,6 +74,10 @@ class ReferenceProvider:
         """Prepare the evaluator. The graph's own weights are used where they lie."""
         return ReferenceExecutable(model, options.profile)
 
+    def covers(self, domain: str, op: str, version: int) -> str | None:
+        """See `providers.coverage`."""
+        return None if _missing(domain, op, version) else ""
+
     def hash(self) -> str:
         """The version of onnx: it alone decides what this provider computes."""
         import onnx

@@ -2,6 +2,7 @@
 
 Its own Loop stacks scan outputs along an existing axis and takes an absent condition for false; its own Scan
 knows axis 0 forwards only; its LRN fills as many channels as there are images; DequantizeLinear starts at opset 19;
+Optional makes a list of what it is given, which nothing takes apart;
 the others it does not have.
 """
 
@@ -24,7 +25,7 @@ def replacements(domain: str, version: int | None) -> list[type[OpRun]]:
         return [CategoryMapper, ZipMap]
     if domain:
         return []
-    found = [GlobalLpPool, Loop, LRN, Scatter]
+    found = [GlobalLpPool, Loop, LRN, Optional, Scatter]
     if version >= 9:  # Scan-8 has a batch axis and is refused.
         found.append(Scan)
     if 10 <= version < 19:
@@ -149,6 +150,19 @@ class DequantizeLinear(OpRun):  # type: ignore[misc]
             zero_point = None if zero_point is None else zero_point.reshape(along)
         wide = x.astype(np.int32) - (0 if zero_point is None else zero_point.astype(np.int32))
         return (wide.astype(np.float32) * scale.astype(np.float32),)
+
+
+class Optional(OpRun):  # type: ignore[misc]
+    """The value, or None for nothing."""
+
+    op_domain = ""
+
+    def _run(self, x: Value = None, type: Any = None, **_: Any) -> tuple[Value]:  # noqa: A002
+        return (x,)
+
+    @staticmethod
+    def _check_and_fix_outputs(res: tuple[Value, ...]) -> tuple[Value, ...]:
+        return res
 
 
 class Scatter(ScatterElements):  # type: ignore[misc]

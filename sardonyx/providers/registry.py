@@ -19,11 +19,12 @@ GROUP = "sardonyx.providers"
 # cannot be taken over by another distribution.
 _BUILT_IN = {
     "cpu": "sardonyx.providers.cpu:CPUProvider",
+    "host": "sardonyx.providers.host:HostProvider",
     "reference": "sardonyx.providers.reference:ReferenceProvider",
 }
 
-# Every valid model runs on the key: what it cannot lower runs as host steps on the value.
-_HOST = {"cpu": "reference"}
+# Every valid model runs on the key: what it cannot lower runs as host steps on the values, in this order.
+_HOST = {"cpu": ("host", "reference")}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ def availability() -> dict[str, Availability]:
     return found
 
 
+def implied() -> frozenset[str]:
+    """Names of the providers that host steps of others run on without being asked for."""
+    return frozenset(name for hosts in _HOST.values() for name in hosts)
+
+
 def available() -> list[str]:
     """Short names of the providers that can run here, as `providers=` takes them."""
     return [name for name, state in availability().items() if state.available]
@@ -112,8 +118,8 @@ def resolve(
 
     `providers` holds names or (name, options) pairs; `provider_options` holds one mapping for each when they
     are names only. None or nothing means the knob `providers` (`cpu` unless set). A provider that cannot run
-    here is a ProviderError with what is missing. After a provider whose host steps run on another one, that
-    one is added at the end, `implied`, unless it is there.
+    here is a ProviderError with what is missing. After a provider whose host steps run on others, those
+    are added at the end, `implied`, unless they are there.
     """
     pairs = _pairs(providers, provider_options)
     choices: dict[str, Choice] = {}
@@ -125,8 +131,8 @@ def resolve(
         if not state.available:
             raise ProviderError(f"the provider {name!r} cannot run here: {state.reason}", fix=state.fix or None)
         choices[provider.name] = Choice(provider, options)
-    for name in [host for choice in choices if (host := _HOST.get(choice)) and host not in choices]:
-        choices[name] = Choice(get(name), implied=True)
+    for name in [host for choice in choices for host in _HOST.get(choice, ())]:
+        choices.setdefault(name, Choice(get(name), implied=True))
     return tuple(choices.values())
 
 

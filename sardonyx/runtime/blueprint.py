@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.compiler.dims import Dim, Key, evaluate
+from sardonyx.compiler.dims import Dim
 from sardonyx.compiler.memory import Lifetimes, lifetimes
+from sardonyx.compiler.polynomials import Key, evaluate
 from sardonyx.compiler.program import MAX_DOMAIN, BufferKind, Computed, Counted, Kernel, Program, Table, View
 from sardonyx.errors import CompileError, ExecutionError
 

@@ -15,14 +15,18 @@ from sardonyx.compiler.dims import (
     Trace,
     array_of,
     broadcast_dims,
-    evaluate,
     exactly,
     hint,
+    is_one,
+    is_one_of,
     is_open,
     least,
     most,
+    same,
+    stretches,
     surely,
 )
+from sardonyx.compiler.polynomials import evaluate
 from sardonyx.errors import CompileError
 
 OPERATIONS = {
@@ -155,6 +159,33 @@ def test_arrays_and_shapes(trace: Trace) -> None:
     assert f"{s:,}" == "s"
 
 
+def test_what_is_right_for_one_as_well_is_not_asked(trace: Trace) -> None:
+    s, t = trace.symbol("s", 6, 1), trace.symbol("t", 6, 1)
+    assert not is_one(s)
+    assert is_one(1)
+    assert not same(s, 5)
+    assert stretches(s, s)
+    assert stretches(1, s)
+    assert not is_one_of(s, [s, t])
+    assert broadcast_dims((s, 4), (1, 1), (s, 1)) == (s, 4)
+    assert trace.guards == ()
+    assert trace.bound([1, 9]) == [1, 9]
+    assert is_one(s - 5)
+    assert same(s, t)
+    assert not is_one_of(s, [64])
+    assert trace.bound([6, 6]) is not None
+    assert trace.bound([7, 7]) is None
+    assert trace.describe() == ["s - 6 == 0", "-1*t + s == 0", "s - 1 != 0"]
+
+
+def test_bits(trace: Trace) -> None:
+    s = trace.symbol("s", 6)
+    bits = (s + 1).bit_length()
+    assert hint(bits) == 3
+    assert trace.bound([255]) == [255, 9]
+    assert trace.guards == ()
+
+
 @st.composite
 def expressions(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     """Operations on numbers so far: the three symbols, some constants, and the results of earlier operations."""
@@ -174,14 +205,14 @@ def compute(plan: list[tuple[str, int, int]], start: list[int]) -> list[int]:
     return numbers
 
 
-@given(expressions(), st.tuples(*[st.integers(2, 40)] * 3), st.tuples(*[st.integers(2, 40)] * 3), st.integers(0, 9))
+@given(expressions(), st.tuples(*[st.integers(2, 40)] * 3), st.tuples(*[st.integers(1, 40)] * 3), st.integers(0, 9))
 @settings(max_examples=400, deadline=None)
 def test_a_bound_expression_is_what_the_numbers_give(
     plan: list[tuple[str, int, int]], first: tuple[int, ...], then: tuple[int, ...], fixed: int
 ) -> None:
     """Arithmetic, bounds and comparisons, at the values they were traced with and at others that the guards admit."""
     trace = Trace()
-    symbols = [trace.symbol(name, value) for name, value in zip("abc", first, strict=True)]
+    symbols = [trace.symbol(name, value, 1) for name, value in zip("abc", first, strict=True)]
     traced = compute(plan, [*symbols, fixed, 1, 7])
     outcomes = [compare(traced[-1], fixed) for compare in COMPARISONS]
     trace.close()

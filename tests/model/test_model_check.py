@@ -109,6 +109,12 @@ INVALID = {
         single(node("Concat", ["x"], ["y"], axis=1.0)), "wrong-attribute-type", "node #0 (Concat)",
         "'axis' is of type FLOAT; expected INT",
     ),
+    "six dots": (  # which onnx's inference would never come back from
+        single(node("Einsum", ["x"], ["y"], equation="......")), "wrong-equation", "node #0 (Einsum)", "not an equation"
+    ),
+    "an index that is no letter": (
+        single(node("Einsum", ["x"], ["y"], equation="i1->i")), "wrong-equation", "node #0 (Einsum)", "'i1->i'"
+    ),
     "recursion": (
         single(
             node("F", ["x"], ["y"], domain="own"), extra=[("own", 1)],

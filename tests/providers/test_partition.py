@@ -281,3 +281,26 @@ def test_many_nodes_are_shared_out_in_linear_time():
     start = time.perf_counter()
     partition(model, [Only("mine", "Exp"), Only("other", "Neg")])
     assert time.perf_counter() - start < 5
+
+
+def test_a_value_that_shapes_a_program_comes_from_an_earlier_segment():
+    class Shaping(Only):
+        def claims(self, model):
+            made = {value for node in model.graph for value in node.outputs}
+            return {
+                node: Claim(True, after=tuple(v for v in node.inputs[1:] if node.op_type == "Reshape" and v in made))
+                for node in model.graph
+            }
+
+    model = load(
+        """g (float[6] x, int64[2] k) => (float[a, b] y) {
+            s = Neg(k)
+            z = Neg(x)
+            y = Reshape(z, s)
+        }"""
+    )
+    parts = partition(model, [Shaping("shaping"), REFERENCE])
+    assert shape_of(parts) == [("shaping", ["Neg", "Neg"]), ("shaping", ["Reshape"])]
+    assert not parts.whole
+    (y,) = run(model, parts, [np.arange(6, dtype=np.float32), np.array([-2, -3])])
+    np.testing.assert_array_equal(y, -np.arange(6, dtype=np.float32).reshape(2, 3))

@@ -120,7 +120,7 @@ def test_resolve_forms(plugins):
 
 
 def test_host_steps_bring_their_provider(plugins, monkeypatch):
-    monkeypatch.setitem(registry._HOST, "plugin", "reference")
+    monkeypatch.setitem(registry._HOST, "plugin", ("reference",))
     first, second = registry.resolve(["plugin"])
     assert (first.provider.name, first.implied) == ("plugin", False)
     assert (second.provider.name, second.implied) == ("reference", True)

@@ -61,7 +61,7 @@ def model(request: pytest.FixtureRequest) -> bytes:
 
 
 def test_all_sizes_from_one_lowering(model: bytes) -> None:
-    """Dims of 1 are programs of their own; the sizes of all others come in any order."""
+    """A batch of 1 has its own program; the sizes of all others come in any order."""
     ours, theirs = sardonyx.InferenceSession(model), onnxruntime.InferenceSession(model)
     random = np.random.default_rng(0)
     native = executable(ours)._native
@@ -78,6 +78,29 @@ def test_all_sizes_from_one_lowering(model: bytes) -> None:
         for got, want in zip(ours.run(None, given), theirs.run(None, given), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
     assert native.lowerings <= 3
+
+
+@pytest.mark.parametrize("name", ["bert-base", "gpt2"])
+def test_length_one_is_served_by_the_program_of_all_lengths(name: str) -> None:
+    """So that no length is compiled for after the first; a batch of 1 has its own program."""
+    data = to_proto(architectures.build(name, **SMALL[name]), "small").SerializeToString()
+    ours, theirs = sardonyx.InferenceSession(data), onnxruntime.InferenceSession(data)
+    for count, batch in enumerate((1, 3), 1):
+        for turn, sequence in enumerate((16, 1, 2, 1, 33)):
+            given = feeds(ours, {"batch": batch, "sequence": sequence}, turn)
+            for got, want in zip(ours.run(None, given), theirs.run(None, given), strict=True):
+                assert got.shape == want.shape
+                assert np.linalg.norm(got - want) < 1e-5 * np.linalg.norm(want)
+        assert executable(ours)._native.lowerings == count
+
+
+def test_one_query_of_many_keys_has_its_own_program() -> None:
+    """A step with a cache is worth other kernels than a prompt; what it reads may be of length 1 all the same."""
+    data = to_proto(architectures.build("gpt2-cache", **SMALL["gpt2-cache"]), "small").SerializeToString()
+    ours = sardonyx.InferenceSession(data)
+    for lowerings, sequence, past in ((1, 5, 7), (1, 4, 1), (2, 1, 9), (2, 1, 30)):
+        ours.run(None, feeds(ours, {"batch": 2, "sequence": sequence, "past": past}, 0))
+        assert executable(ours)._native.lowerings == lowerings
 
 
 def test_sizes_from_several_threads(model: bytes) -> None:

@@ -173,7 +173,7 @@ def test_what_cpu_cannot_lower_runs_as_a_host_step():
     assert low.tolist() == ["a", "bc"]
     placed = {placement.op: placement for placement in ours.explain()}
     assert placed["Mul"].provider == "cpu"
-    assert placed["StringNormalizer"].provider == "reference"
+    assert placed["StringNormalizer"].provider == "host"
     assert placed["StringNormalizer"].reason.startswith("cpu: ")
 
 
@@ -272,7 +272,7 @@ def test_profile(tmp_path):
     nodes = [event for event in events if event["cat"] == "Node"]
     assert len(runs) == 2
     assert len(nodes) == 2 * len(ours.explain())
-    assert all(event["args"]["provider"] == "reference" for event in nodes)
+    assert all(event["args"]["provider"] == "ReferenceExecutionProvider" for event in nodes)
     for event in nodes:  # Every node's time lies within one of the runs.
         assert event["ph"] == "X"
         assert any(

@@ -28,6 +28,7 @@ class Case:
     feeds: Mapping[str, Array]
     weights: Mapping[str, Array] = field(default_factory=dict)
     opset: int = 21
+    domains: Mapping[str, int] = field(default_factory=dict)
 
     def model(self, *, infer: bool = True) -> onnx.ModelProto:
         """The model, with inferred types unless told otherwise."""
@@ -38,7 +39,7 @@ class Case:
             [helper.make_empty_tensor_value_info("y")],
             [numpy_helper.from_array(np.asarray(array), name) for name, array in self.weights.items()],
         )
-        opsets = [helper.make_opsetid("", self.opset)]
+        opsets = [helper.make_opsetid(*domain) for domain in {"": self.opset, **self.domains}.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         return onnx.shape_inference.infer_shapes(model) if infer else model
 

@@ -22,6 +22,7 @@ from tests.suites import (
     recurrent,
     selection,
     spatial,
+    trees,
 )
 from tests.suites.case import Case, floats, node
 
@@ -364,4 +365,5 @@ CASES: tuple[Case, ...] = (
     *recurrent.CASES,
     *selection.CASES,
     *spatial.CASES,
+    *trees.CASES,
 )

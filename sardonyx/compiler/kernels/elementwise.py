@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
+from sardonyx.compiler.dims import Dim, least, most, surely
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr
-from sardonyx.compiler.program import Kernel
+from sardonyx.compiler.layout import collapse
+from sardonyx.compiler.program import Kernel, View
 
 BROADCAST, CONTIGUOUS, STRIDED, BACKWARD = range(4)
 """How a tensor moves along the innermost loop."""
+_FLAT_ROW = 1024
+"""Elements of a row into which a flat tensor is cut."""
 _TOGETHER = 4
 """Vectors of a long computation: on AVX2 erf takes two thirds of the time it takes one by one."""
 
@@ -122,3 +127,49 @@ class Elementwise(Kernel):
     def _masks(self) -> bool:
         """Whether the processor has masked loads and stores for every type here; else the tail goes one by one."""
         return all(dtype.size in (4, 8) for dtype in (*self.expr.leaves, self.expr.dtype))
+
+
+@dataclass(frozen=True)
+class Walking:
+    """A kernel that computes a tensor, its arguments, the size of its domain and the elements of one item."""
+
+    kernel: Elementwise
+    arguments: dict[str, View | int]
+    domain: int
+    cost: int
+
+
+def walking(expr: Expr, operands: Sequence[View], target: View, lanes: int, elements: int) -> Walking:
+    """How to compute target = expr(operands), not empty, whose dims all have; an item is about that many elements."""
+    nest = collapse(target.dims, [target.strides, *(o.strides for o in operands)])
+    sizes, strides = nest.sizes or (1,), nest.strides if nest.sizes else ((1,),) * (len(operands) + 1)
+    if len(sizes) > 1 and surely(sizes[-1], "<", lanes) and not surely(sizes[-2], "<", lanes):
+        # A row shorter than a vector: walk the next dimension instead, even if it is strided in the result.
+        sizes = (*sizes[:-2], sizes[-1], sizes[-2])
+        strides = tuple((*s[:-2], s[-1], s[-2]) for s in strides)
+    inner = tuple(_inner(s[-1]) for s in strides)
+    n, limit = sizes[-1], sizes[-1]
+    if len(sizes) == 1:
+        n = _FLAT_ROW if isinstance(sizes[0], Dim) else min(sizes[0], _FLAT_ROW)
+        rows, limit = -(-sizes[0] // n), sizes[0]
+        row_strides = [s[-1] * n for s in strides]
+        outer: tuple[int, ...] = ()
+    else:
+        rows, outer = sizes[-2], sizes[:-2]
+        row_strides = [s[-2] for s in strides]
+        limit = rows * n
+    block = most(1, least(rows, elements // n))
+    names = [f"x{j}" for j in range(len(operands))] + ["y"]
+    order = [*range(1, len(strides)), 0]
+    arguments: dict[str, View | int] = dict(zip(names, [*operands, target], strict=True))
+    arguments |= {"n": n, "limit": limit, "rows": rows, "row_blocks": -(-rows // block), "block_rows": block}
+    arguments |= {f"size{axis}": size for axis, size in enumerate(outer)}
+    for name, index in zip(names, order, strict=True):
+        arguments |= {f"{name}_row": row_strides[index], f"{name}_step": strides[index][-1]}
+        arguments |= {f"{name}_outer{a}": strides[index][a] for a in range(len(outer))}
+    kernel = Elementwise(expr, inner[1:], inner[0], len(outer))
+    return Walking(kernel, arguments, prod(outer) * -(-rows // block), block * n)
+
+
+def _inner(stride: int) -> int:
+    return {0: BROADCAST, 1: CONTIGUOUS, -1: BACKWARD}.get(stride, STRIDED)
