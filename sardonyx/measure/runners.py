@@ -159,7 +159,7 @@ def runners() -> dict[str, Runner]:
     """Every runner by name, available or not: Sardonyx's providers, then the peers."""
     from sardonyx.providers import registry
 
-    own: list[Runner] = [SardonyxRunner(name) for name in registry.names()]
+    own: list[Runner] = [SardonyxRunner(name) for name in registry.whole()]
     return {runner.name: runner for runner in [*own, *PEERS]}
 
 

@@ -25,6 +25,7 @@ _BUILT_IN = {
 
 # Every valid model runs on the key: what it cannot lower runs as host steps on the values, in this order.
 _HOST = {"cpu": ("host", "reference")}
+_HELPERS = frozenset({"host"})  # which run no whole models
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def availability() -> dict[str, Availability]:
         except ProviderError as error:
             found[name] = Availability(False, error.what, error.fix or "")
     return found
+
+
+def whole() -> tuple[str, ...]:
+    """Names of the installed providers that run whole models, alone or with those implied."""
+    return tuple(name for name in names() if name not in _HELPERS)
 
 
 def implied() -> frozenset[str]:

@@ -100,7 +100,7 @@ def test_probes_do_the_work_they_are_credited_with():
         built.step(kernel, {"x": built.constant(x), "y": y, **sizes}, writes=("y",), domain=items)
         program = Program(tuple(built.buffers), tuple(built.steps), (), (y,))
         program.verify()
-        executable = NativeExecutable(lambda _: program, target, threads=2, spin_microseconds=100, profile=False)
+        executable = NativeExecutable(lambda *_: program, target, threads=2, spin_microseconds=100, profile=False)
         return executable.run([])[0]
 
     chains, turns = 5, 7

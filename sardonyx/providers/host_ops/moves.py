@@ -110,6 +110,8 @@ def gather_nd(node: ir.Node) -> Run:
 
     def run(x: Array, chosen: Array) -> Array:
         lead, depth = chosen.shape[:batch], chosen.shape[-1]
+        if not 0 <= batch < min(x.ndim, chosen.ndim) or x.shape[:batch] != lead or batch + depth > x.ndim:
+            raise ValueError(f"{batch} dims of batches and {depth} indices into {list(x.shape)}")
         grids = np.indices(chosen.shape[:-1], sparse=True)[:batch] if lead else ()
         return ranked(x[(*grids, *(chosen[..., place] for place in range(depth)))])
 
