@@ -1,4 +1,4 @@
-"""The table of operators: every one of the standard, its versions, and what runs it."""
+"""The table of operators: every one of the standard and com.microsoft's, their versions, and what runs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-DOMAINS = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training")
+FOREIGN = "com.microsoft"
+DOMAINS = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", FOREIGN)
 DEFINED = "by definition"
 """Of operators that are replaced by others, which run natively where those do."""
 
@@ -19,6 +20,10 @@ class Covers(Protocol):
 
     def covers(self, domain: str, op: str, version: int) -> str | None:
         """The element types its first input may have, "" where there is no more to say; None: it has not got it."""
+        ...
+
+    def named(self, domain: str) -> list[str]:
+        """The operators of a domain it has."""
         ...
 
 
@@ -40,7 +45,7 @@ def table(providers: Sequence[object], domain: str | None = None, name: str | No
     """
     import onnx
 
-    versions: dict[tuple[str, str], list[onnx.defs.OpSchema]] = {}
+    versions: dict[tuple[str, str], list[onnx.defs.OpSchema]] = {key: [] for key in _foreign(providers)}
     for schema in onnx.defs.get_all_schemas_with_history():
         versions.setdefault((schema.domain, schema.name), []).append(schema)
     wanted = None if domain is None else ("" if domain == "ai.onnx" else domain)
@@ -51,18 +56,27 @@ def table(providers: Sequence[object], domain: str | None = None, name: str | No
     )
 
 
+def _foreign(providers: Sequence[object]) -> Iterator[tuple[str, str]]:
+    """Operators that have no schema here: those that are defined by others or that a provider has."""
+    from sardonyx.model.foreign import DEFINITIONS
+
+    names = [one for provider in providers if isinstance(provider, Covers) for one in provider.named(FOREIGN)]
+    yield from ((FOREIGN, name) for name in names)
+    yield from (key for key in DEFINITIONS if key[0] == FOREIGN)
+
+
 def _row(key: tuple[str, str], schemas: Sequence[Any], providers: Sequence[object]) -> Row:
+    from sardonyx.model.foreign import DEFINITIONS
     from sardonyx.model.standard import STANDARD
 
-    numbers = tuple(schema.since_version for schema in schemas)
-    newest = schemas[-1]
+    numbers = tuple(schema.since_version for schema in schemas) or (1,)
     function = any(s.has_function or s.has_context_dependent_function for s in schemas)
     found = list(_found(key, numbers, providers))
     first = providers[0].name if providers and isinstance(providers[0], Covers) else ""
-    if (key in STANDARD or function) and not (found and found[0][0] == first):
+    if (key in STANDARD or key in DEFINITIONS or function) and not (found and found[0][0] == first):
         found.insert(0, (f"{first}, {DEFINED}", ""))
     runs, types = found[0] if found else ("-", "")
-    return Row(*key, numbers, bool(newest.deprecated), runs, types)
+    return Row(*key, numbers, bool(schemas and schemas[-1].deprecated), runs, types)
 
 
 def _found(key: tuple[str, str], versions: Sequence[int], providers: Sequence[object]) -> Iterator[tuple[str, str]]:

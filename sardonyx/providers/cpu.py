@@ -24,10 +24,12 @@ from sardonyx.ops.arithmetic import arithmetic, stays_open
 from sardonyx.ops.evaluate import evaluate
 from sardonyx.providers.base import Availability, Claim, CompileOptions, Provider, StepTime
 from sardonyx.providers.control import ControlExecutable, is_control, placed
+from sardonyx.providers.coverage import FOREIGN
 from sardonyx.providers.host import HostProvider
 from sardonyx.providers.known import Knowledge, settled
 from sardonyx.providers.partition import bodies
 from sardonyx.providers.reference import ReferenceProvider
+from sardonyx.providers.search import SEARCHES
 from sardonyx.runtime.executable import Dims, NativeExecutable
 
 if TYPE_CHECKING:
@@ -114,7 +116,13 @@ class CPUProvider:
             return _types_text({kind for kind in DType if not operator.dtypes.isdisjoint({kind, kind.register})})
         if domain == "" and op in ("If", "Loop", "Scan"):
             return "native bodies"
+        if domain == FOREIGN and op in SEARCHES:
+            return "a native body"
         return "any" if (domain, op) == ("", "Constant") else None
+
+    def named(self, domain: str) -> list[str]:
+        """See `providers.coverage`."""
+        return [op for of, op in OPERATORS if of == domain] + (list(SEARCHES) if domain == FOREIGN else [])
 
     def hash(self) -> str:
         """Versions of the code generator and the processor."""

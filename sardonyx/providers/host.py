@@ -44,6 +44,10 @@ class HostProvider:
         """See `providers.coverage`."""
         return "" if (domain, op) in HOST else None
 
+    def named(self, domain: str) -> list[str]:
+        """See `providers.coverage`."""
+        return [op for of, op in HOST if of == domain]
+
     def hash(self) -> str:
         """NumPy's version."""
         return f"host-numpy-{np.__version__}"

@@ -78,6 +78,10 @@ class ReferenceProvider:
         """See `providers.coverage`."""
         return None if _missing(domain, op, version) else ""
 
+    def named(self, domain: str) -> list[str]:
+        """None: those it has are the standard's."""
+        return []
+
     def hash(self) -> str:
         """The version of onnx: it alone decides what this provider computes."""
         import onnx

@@ -73,7 +73,7 @@ def test_each_round_sees_the_last(threads: int, parts: int, patience: int) -> No
     rounds = 300
     program = program_of(parts, rounds, patience)
     executable = NativeExecutable(
-        lambda dims: program, host_target(), threads=threads, spin_microseconds=100, profile=False
+        lambda *_: program, host_target(), threads=threads, spin_microseconds=100, profile=False
     )
     expected = np.zeros((rounds, parts), np.int64)
     for turn in range(rounds):

@@ -43,8 +43,3 @@ def page(cases: Mapping[str, Reasons]) -> str:
     for (operator, why), names in sorted(groups.items()):
         lines += ["", f"## {operator}: {why}", "", *(f"- {name}" for name in names)]
     return "\n".join(lines) + "\n"
-
-
-def listed() -> frozenset[str]:
-    """The cases that `PAGE` says are not native as a whole."""
-    return frozenset(line[2:] for line in PAGE.read_text().splitlines() if line.startswith("- "))
