@@ -300,6 +300,13 @@ def test_patterns_that_are_not_re2s(pattern):
         ours(model_of(node, {"x": WORDS}, [("y", TensorProto.BOOL)]), {"x": WORDS})
 
 
+def test_patterns_take_time_linear_in_the_text():
+    words = np.array(["a" * 5000], dtype=object)
+    node = helper.make_node("RegexFullMatch", ["x"], ["y"], pattern="(a+)+b")
+    (found,) = ours(model_of(node, {"x": words}, [("y", TensorProto.BOOL)]), {"x": words})
+    assert not found[0]
+
+
 def test_results_are_no_ones_else():
     nodes = [
         helper.make_node("Identity", ["x"], ["a"]),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sardonyx.providers.host_ops.patterns import pattern
 from sardonyx.providers.host_ops.table import Array, Run, host, strings, texts
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def tokenizer(node: ir.Node) -> Run:
     """Texts [n] or [n, m] as tokens, in one more dim, as long as the longest; shorter ones end in `pad_value`s.
 
     Tokens lie between matches of `separators` (one that is empty: each character), or are those of `tokenexp`; those of
-    fewer than `mincharnum` characters are left out. Expressions are Python's, which has all of RE2's syntax that is in
-    use and is not bound to linear time.
+    fewer than `mincharnum` characters are left out.
     """
     attributes = node.attributes
     separators, expression = strings(node, "separators"), attributes.get_string("tokenexp", None)
@@ -81,25 +80,25 @@ def tokenizer(node: ir.Node) -> Run:
 
 
 def _finder(expression: str) -> Callable[[str], Sequence[str]]:
-    pattern = re.compile(expression)
-    return lambda text: [match.group() for match in pattern.finditer(text) if match.group()]
+    found = pattern(expression).finditer
+    return lambda text: [match.group() for match in found(text) if match.group()]
 
 
 def _splitter(separators: Sequence[str]) -> Callable[[str], Sequence[str]]:
     if list(separators) == [""]:
         return list
-    patterns = [re.compile(separator) for separator in separators]
+    patterns = [pattern(separator) for separator in separators]
 
     def split(text: str) -> list[str]:
         parts = [text]
-        for pattern in patterns:
-            parts = [piece for part in parts for piece in _between(pattern, part)]
+        for one in patterns:
+            parts = [piece for part in parts for piece in _between(one, part)]
         return parts
 
     return split
 
 
-def _between(pattern: re.Pattern[str], text: str) -> list[str]:
-    ends = [match.span() for match in pattern.finditer(text) if match.group()]
+def _between(separator: Any, text: str) -> list[str]:
+    ends = [match.span() for match in separator.finditer(text) if match.group()]
     starts = [0, *(end for _, end in ends)]
     return [text[start:end] for start, end in zip(starts, [*(begin for begin, _ in ends), len(text)], strict=True)]

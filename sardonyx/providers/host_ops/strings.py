@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sardonyx.providers.host_ops.patterns import pattern
 from sardonyx.providers.host_ops.table import Array, Run, host, ranked, strings, texts
 
 if TYPE_CHECKING:
@@ -36,37 +36,10 @@ def string_split(node: ir.Node) -> Run:
     return run
 
 
-_NOT_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|>|\()|\\[1-9]|\(\?P=|[*+?}]\+")
-"""Lookaround, references back, conditions, possessive repeats: Python knows them, RE2 does not."""
-_CLASSES = {
-    "alnum": "0-9A-Za-z",
-    "alpha": "A-Za-z",
-    "digit": "0-9",
-    "lower": "a-z",
-    "punct": r"!-/:-@\[-`{-~",
-    "space": r"\t\n\v\f\r ",
-    "upper": "A-Z",
-    "word": r"\w",
-    "xdigit": "0-9A-Fa-f",
-}
-
-
 @host("RegexFullMatch")
 def regex_full_match(node: ir.Node) -> Run:
-    """Whether a pattern in RE2's syntax matches all of an element.
-
-    Python's `re` does it: what RE2 does not know is refused, what only RE2 knows (its classes, \\z) translated. Unlike
-    RE2's its time is not linear in an element for patterns such as (a+)+b.
-    """
-    pattern = node.attributes.get_string("pattern", "")
-    if _NOT_RE2.search(pattern.replace("\\\\", "")):
-        raise ValueError(f"{pattern!r} is not in RE2's syntax")
-    for name, members in _CLASSES.items():
-        pattern = pattern.replace(f"[:{name}:]", members)
-    try:
-        matches = re.compile(pattern.replace(r"\z", r"\Z"), re.ASCII).fullmatch
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a pattern: {error}") from error
+    """Whether a pattern matches all of an element."""
+    matches = pattern(node.attributes.get_string("pattern", "")).fullmatch
     return lambda x: np.array([matches(item) is not None for item in x.ravel().tolist()], np.bool_).reshape(x.shape)
 
 
