@@ -20,6 +20,12 @@ def released_versions() -> tuple[int, int]:
     return ir_version, opset
 
 
+def _newest(domain: str) -> int:
+    """The newest version of a domain of operators, of those that the newest ONNX release knows; 1 elsewhere."""
+    columns = {"ai.onnx.ml": 3, "ai.onnx.training": 4}
+    return int(onnx.helper.VERSION_TABLE[-1][columns[domain]]) if domain in columns else 1
+
+
 class GraphBuilder:
     """Collects inputs, initializers and nodes; every value and node gets a name of its own.
 
@@ -35,6 +41,8 @@ class GraphBuilder:
         self._taken: dict[str, ir.Value] = {}
         self._copies: dict[str, int] = {}
         self._orders: dict[tuple[ir.Value, tuple[int, ...]], ir.Value] = {}
+        self._domains: set[str] = set()
+        self._node_names: set[str] = set()
 
     @property
     def node_count(self) -> int:
@@ -59,13 +67,54 @@ class GraphBuilder:
         self._initializers[value.name or ""] = value
         return value
 
-    def node(self, op_type: str, inputs: Sequence[ir.Value | None], *, name: str, **attributes: Any) -> ir.Value:
-        """Append a node of `ai.onnx` with one output and return that."""
-        node = ir.node(op_type, inputs, attributes)
-        value = self._register(node.outputs[0], name)
-        node.name = value.name
+    def node(
+        self, op_type: str, inputs: Sequence[ir.Value | None], *, name: str, domain: str = "", **attributes: Any
+    ) -> ir.Value:
+        """Append a node of `ai.onnx`, or of `domain`, with one output and return that. Attributes that are None are
+        left out; an `ir.Graph` (from `body`) is a graph attribute."""
+        return self.nodes(op_type, inputs, 1, name=name, domain=domain, **attributes)[0]
+
+    def nodes(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        outputs: int | Sequence[str],
+        *,
+        name: str,
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[ir.Value]:
+        """As `node`, with so many outputs or outputs of these names; "" is one that is left out."""
+        names = [f"{name}:{i}" if i else name for i in range(outputs)] if isinstance(outputs, int) else list(outputs)
+        given = {key: value for key, value in attributes.items() if value is not None}
+        node = ir.node(op_type, inputs, given, domain=domain, num_outputs=len(names))
+        for value, wish in zip(node.outputs, names, strict=True):
+            if wish:
+                self._register(value, wish)
+            else:
+                value.name = ""
+        node.name = self._node_name(name)
         self._nodes.append(node)
-        return value
+        self._domains.add(domain)
+        return list(node.outputs)
+
+    def body(self, name: str) -> GraphBuilder:
+        """A builder for a graph inside a node (the branch of an If, the body of a Loop), which may use this one's
+        values. Its names are free in this one too, and stay taken."""
+        inner = GraphBuilder(name)
+        inner._taken, inner._copies, inner._domains = self._taken, self._copies, self._domains
+        inner._node_names = self._node_names
+        return inner
+
+    def graph(self, outputs: Sequence[ir.Value]) -> ir.Graph:
+        """The finished graph of a `body`, with these outputs. Those that it does not make are copied."""
+        made = {value for node in self._nodes for value in node.outputs}
+        results: list[ir.Value] = []
+        for value in outputs:
+            own = value in made and value not in results
+            results.append(value if own else self.node("Identity", [value], name=f"{self._name}/{value.name}"))
+        initializers = list(self._initializers.values())
+        return ir.Graph(self._inputs, results, nodes=self._nodes, initializers=initializers, name=self._name)
 
     def transpose(self, value: ir.Value, order: Sequence[int], *, name: str) -> ir.Value:
         """`value` with its axes in `order`, by a node only where there is no such value yet."""
@@ -92,12 +141,13 @@ class GraphBuilder:
             results.append(result)
             named.add(result)
         ir_version, opset = released_versions()
+        imports = {domain: opset if not domain else _newest(domain) for domain in sorted({"", *self._domains})}
         graph = ir.Graph(
             self._inputs,
             results,
             nodes=self._nodes,
             initializers=list(self._initializers.values()),
-            opset_imports={"": opset},
+            opset_imports=imports,
             name=self._name,
         )
         return ir.Model(graph, ir_version=ir_version, producer_name="sardonyx", producer_version=version("sardonyx"))
@@ -116,6 +166,14 @@ class GraphBuilder:
             self._register(holder, f"{name}/inner")
         value.name = name
         self._taken[name] = value
+
+    def _node_name(self, name: str) -> str:
+        free, copies = name, 0
+        while free in self._node_names:
+            copies += 1
+            free = f"{name}_{copies}"
+        self._node_names.add(free)
+        return free
 
     def _free(self, name: str) -> str:
         free = name
