@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sardonyx.compat.install import install_as_onnxruntime
+    from sardonyx.convert.api import convert
     from sardonyx.errors import (
         CompileError,
         ConfigError,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         InvalidModelError,
         MissingExtraError,
         ModelFileError,
+        ParityError,
         ProviderError,
         SardonyxError,
         UnsupportedOperatorError,
@@ -51,6 +53,7 @@ _HOME = {
     "ModelFileError": "errors",
     "ModelMetadata": "session",
     "NodeArg": "feeds",
+    "ParityError": "errors",
     "Placement": "providers.partition",
     "ProviderError": "errors",
     "RunOptions": "options",
@@ -80,6 +83,7 @@ __all__ = [
     "ModelFileError",
     "ModelMetadata",
     "NodeArg",
+    "ParityError",
     "Placement",
     "ProviderError",
     "RunOptions",
@@ -87,6 +91,7 @@ __all__ = [
     "SessionOptions",
     "UnsupportedOperatorError",
     "__version__",
+    "convert",
     "get_all_providers",
     "get_available_providers",
     "get_device",
@@ -104,6 +109,8 @@ def __getattr__(name: str) -> Any:
             value: Any = version("sardonyx")
         except PackageNotFoundError:  # A source tree that is not installed.
             value = "0+source"
+    elif name == "convert":
+        value = import_module(f"{__name__}.convert")  # a package that is callable
     elif name in _HOME:
         value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     else:

@@ -118,6 +118,30 @@ class ConversionError(SardonyxError):
     code = "conversion"
 
 
+class ParityError(ConversionError):
+    """A converted model computes something else than its source. `report` (a `Parity`) has every comparison."""
+
+    code = "parity"
+    report: Any = None
+
+    @classmethod
+    def of(cls, report: Any, where: str) -> ParityError:
+        """The error for a report whose verdict is "different"."""
+        worst = report.worst()
+        bad = [one for one in report.comparisons if not one.same]
+        what = f"{len(bad)} of {len(report.comparisons)} comparisons" if bad else "; ".join(report.notes[-1:])
+        layer = f", first at layer {report.diverging!r}" if report.diverging else ""
+        error = cls(
+            f"the result differs from the source: {what}{layer}",
+            where=where,
+            expected=f"a relative difference of at most {worst.tolerance:g} from {report.oracle}" if worst else None,
+            got=f"{worst.relative:.3g} at output {worst.output!r} ({worst.sample})" if worst else None,
+            fix="this is a defect of the conversion, please report it; nothing was written",
+        )
+        error.report = report
+        return error
+
+
 class MissingExtraError(SardonyxError, ImportError):
     """An optional package is needed; the fix names the extra that brings it."""
 

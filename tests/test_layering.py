@@ -26,9 +26,9 @@ LAYERS = (
     ("providers",),
     ("options", "feeds", "trace", "session"),
     ("backend", "compat"),
+    ("measure",),
     ("convert",),
     ("zoo",),
-    ("measure",),
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -69,6 +69,7 @@ PUBLIC = [
     "ModelFileError",
     "ModelMetadata",
     "NodeArg",
+    "ParityError",
     "Placement",
     "ProviderError",
     "RunOptions",
@@ -76,6 +77,7 @@ PUBLIC = [
     "SessionOptions",
     "UnsupportedOperatorError",
     "__version__",
+    "convert",
     "get_all_providers",
     "get_available_providers",
     "get_device",

@@ -6,9 +6,6 @@ size, bounded, for `.npz` and pictures) allows.
 
 from __future__ import annotations
 
-import math
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from sardonyx.errors import InvalidInputError, MissingExtraError
+from sardonyx.measure.arrays import load_array, load_arrays
 from sardonyx.measure.inputs import Spec, random_array
 from sardonyx.providers.base import Array
 
-UNPACKED_LIMIT = 2**32  # bytes of one array in a compressed file
 PIXEL_LIMIT = 2**26  # of a picture
 PICTURES = {".png", ".jpg", ".jpeg"}
 
@@ -99,9 +96,9 @@ def _arrays(file: Path, pixels: Pixels) -> Iterator[tuple[str, Load]]:
     if not file.is_file():
         raise InvalidInputError("there is no such file", where=str(file))
     if suffix == ".npy":
-        yield "", lambda _: _npy(file)
+        yield "", lambda _: load_array(file)
     elif suffix == ".npz":
-        arrays = _npz(file)
+        arrays = load_arrays(file)
         # One array has no need of the right name.
         yield from (("" if len(arrays) == 1 else name, _constant(array)) for name, array in arrays.items())
     elif suffix == ".pb":
@@ -117,56 +114,6 @@ def _arrays(file: Path, pixels: Pixels) -> Iterator[tuple[str, Load]]:
 
 def _constant(array: Array) -> Load:
     return lambda _: array
-
-
-def _npy(file: Path) -> Array:
-    try:
-        # Mapping checks the declared size against the file's before any memory is taken.
-        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
-        raise InvalidInputError("not a NumPy array file", where=str(file), got=str(error)) from error
-
-
-def _npz(file: Path) -> dict[str, Array]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.infolist():
-                if member.file_size > UNPACKED_LIMIT:
-                    raise InvalidInputError(
-                        "an array is too big",
-                        where=f"{file}, {member.filename!r}",
-                        expected=f"at most {UNPACKED_LIMIT:,} bytes",
-                        got=f"{member.file_size:,} bytes",
-                    )
-                _check_member(archive, member)
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: np.asarray(stored[name]) for name in stored.files}
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        SyntaxError,
-        OverflowError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise InvalidInputError("not an archive of NumPy arrays", where=str(file), got=str(error)) from error
-    if not arrays:
-        raise InvalidInputError("the archive holds no arrays", where=str(file))
-    return arrays
-
-
-def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Raises ValueError unless the header of an array agrees with the size of the archive's member."""
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-        declared = stream.tell() + math.prod(shape) * dtype.itemsize
-    if declared != member.file_size and not dtype.hasobject:
-        raise ValueError(f"{member.filename!r} declares {declared:,} bytes and has {member.file_size:,}")
 
 
 def _tensor(file: Path) -> tuple[str, Array]:

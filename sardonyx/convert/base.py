@@ -133,6 +133,8 @@ class Converted:
     oracles: Sequence[Callable[[], Oracle | None]] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
+    channels_last: frozenset[str] | None = None
+    """None: all values of four dims are taken to be so where a user asks for NCHW."""
     make_inputs: Callable[[int, np.random.Generator], Values] | None = None
     """Inputs for a batch of that size, where numbers from a normal distribution would test little (thresholds of
     trees, indices, pictures)."""

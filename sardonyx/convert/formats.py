@@ -45,6 +45,9 @@ class Format:
 
 FORMATS: tuple[Format, ...] = (
     Format("keras", "Keras 2 and 3: .h5, .hdf5, .keras, live models", "sardonyx.convert.keras"),
+    Format(
+        "torch", "PyTorch: live modules with example arguments, .pt2, TorchScript", "sardonyx.convert.exporters.pytorch"
+    ),
 )
 """In the order they are asked; the first that recognises a source reads it."""
 
