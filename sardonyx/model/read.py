@@ -22,6 +22,21 @@ Scope = dict[str, ir.Value]
 _QUANTIZATION = "quant_parameter_tensor_names"  # the key onnx_ir keeps annotations under
 
 
+class _Numbers(ir.Attr):
+    """A list of numbers out of protobuf, which has made them ints and floats: onnx_ir would turn to each again, a
+    second for an ensemble of a few hundred thousand nodes."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, name: str, kind: ir.AttributeType, numbers: Iterable[Any], doc_string: str | None) -> None:
+        super().__init__(name, kind, None, doc_string=doc_string)
+        self._numbers = tuple(numbers)
+
+    @property
+    def value(self) -> tuple[Any, ...]:
+        return self._numbers
+
+
 class ModelReader:
     """Builds one model. `where` names it in errors."""
 
@@ -183,7 +198,10 @@ class ModelReader:
             return ir.RefAttr(name, text(proto.ref_attr_name), kind, doc_string=doc_string)
         if kind == ir.AttributeType.SPARSE_TENSOR and name == "sparse_value":  # of Constant
             return ir.AttrTensor("value", self.tensors.dense(proto.sparse_tensor, name), doc_string)
-        return ir.Attr(name, kind, self._attribute_value(proto, kind, scopes), doc_string=doc_string)
+        value = self._attribute_value(proto, kind, scopes)
+        if kind in (ir.AttributeType.INTS, ir.AttributeType.FLOATS):
+            return _Numbers(name, kind, value, doc_string)
+        return ir.Attr(name, kind, value, doc_string=doc_string)
 
     def _attribute_value(self, proto: Any, kind: ir.AttributeType, scopes: list[Scope]) -> Any:
         if kind == ir.AttributeType.UNDEFINED:

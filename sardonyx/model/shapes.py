@@ -125,7 +125,7 @@ def infer_proto(model: ir.Model, dims: Mapping[str, int] | None = None) -> Any:
     from onnx.shape_inference import InferenceError
 
     where = f"graph {model.graph.name or ''!r}"
-    proto = ModelWriter(where, _fill_small).model(model)
+    proto = ModelWriter(where, _fill_small, ensembles=False).model(model)
     _stand_in(proto.graph)
     for info in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         for axis, dim in enumerate(info.type.tensor_type.shape.dim):

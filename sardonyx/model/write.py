@@ -19,15 +19,21 @@ FillTensor = Callable[[Any, ir.TensorProtocol], None]
 
 _QUANTIZATION = "quant_parameter_tensor_names"
 _FUNCTION_VALUE_INFO = 10  # IR version that brought value_info to functions
+_LONG = 1 << 14
 _DEVICES = 11  # IR version that brought device configurations
 
 
 class ModelWriter:
-    """Writes one model. `where` names it in errors; `fill` is called for all tensors but strings."""
+    """Writes one model. `where` names it in errors; `fill` is called for all tensors but strings.
 
-    def __init__(self, where: str, fill: FillTensor) -> None:
+    Without `ensembles` the lists that describe trees and the like (attributes of ai.onnx.ml longer than any list of
+    labels) are left out.
+    """
+
+    def __init__(self, where: str, fill: FillTensor, *, ensembles: bool = True) -> None:
         self.where = where
         self.fill = fill
+        self.ensembles = ensembles
 
     def model(self, model: ir.Model) -> Any:
         """The onnx.ModelProto.
@@ -110,7 +116,8 @@ class ModelWriter:
             outputs.pop()
         proto.output.extend(outputs)
         for attribute in node.attributes.values():
-            self._attribute(proto.attribute.add(), attribute)
+            if self.ensembles or node.domain != "ai.onnx.ml" or not _is_long(attribute):
+                self._attribute(proto.attribute.add(), attribute)
         if self._ir_version >= _DEVICES:
             for entry in node.device_configurations:
                 proto.device_configurations.append(ir.serde.serialize_node_device_configuration(entry))
@@ -170,6 +177,10 @@ class ModelWriter:
             proto.string_data.extend(_encoded(entry) for entry in strings)
         else:
             self.fill(proto, tensor)
+
+
+def _is_long(attribute: ir.Attr) -> bool:
+    return isinstance(attribute.value, tuple) and len(attribute.value) > _LONG
 
 
 def _write_info_if_any(infos: Any, value: ir.Value) -> None:

@@ -1,0 +1,35 @@
+"""Shape inference over our own serialisation."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from sardonyx.model.file import load, save
+from sardonyx.model.shapes import infer_proto, infer_shapes
+
+
+def test_inference_of_large_ensembles_leaves_their_lists_out_and_files_keep_them(tmp_path):
+    """Serialising half a million numbers for inference, which reads none of them, took longer than loading them."""
+    count = 20_000
+    node = onnx.helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=3,
+        nodes_treeids=[0] * count, nodes_values=[0.5] * count, nodes_modes=["LEAF"] * count,
+    )  # fmt: skip
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 2])
+    y = onnx.helper.make_empty_tensor_value_info("y")
+    imports = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    proto = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    model = load(proto.SerializeToString())
+    assert [entry.name for entry in infer_proto(model).graph.node[0].attribute] == ["n_targets"]
+    (found,) = infer_shapes(model).graph.outputs
+    assert (found.shape[1], found.dtype) == (3, ir.DataType.FLOAT)
+    save(model, tmp_path / "m.onnx")
+    stored = onnx.load(tmp_path / "m.onnx").graph.node[0].attribute
+    assert {entry.name: len(entry.ints or entry.floats or entry.strings) for entry in stored} == {
+        "n_targets": 0, "nodes_treeids": count, "nodes_values": count, "nodes_modes": count,
+    }  # fmt: skip
+    value = model.graph[0].attributes["nodes_values"].value
+    assert isinstance(value, tuple)
+    assert {type(entry) for entry in value} == {float}
