@@ -181,6 +181,10 @@ def _ensemble(trees: Sequence[tuple[Array, Array, Array]], weights: Array, featu
         [info("x", onnx.TensorProto.FLOAT, ["rows", features])],
         [info("label", onnx.TensorProto.INT64, ["rows"]), info("scores", onnx.TensorProto.FLOAT, ["rows", 2])],
     )
+    return _written(graph)
+
+
+def _written(graph: onnx.GraphProto) -> bytes:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 3)]
     made: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
     return made
@@ -204,10 +208,37 @@ def forest(count: int, depth: int, features: int) -> bytes:
     return _ensemble(trees, (share / count).astype(np.float32), features, "NONE")
 
 
+# ---- pipelines -------------------------------------------------------------------------------------------------------
+
+
+@cache
+def logistic(features: int) -> bytes:
+    """A StandardScaler and a LogisticRegression of two classes, in the nodes that skl2onnx writes."""
+    random = np.random.default_rng(0)
+    scale, weights = random.uniform(0.5, 2, features).tolist(), random.normal(0, 0.3, features)
+    scaler = helper.make_node("Scaler", ["x"], ["scaled"], domain=DOMAIN, offset=[0.5] * features, scale=scale)
+    classifier = helper.make_node(
+        "LinearClassifier", ["scaled"], ["label", "raw"], domain=DOMAIN, classlabels_ints=[0, 1], multi_class=1,
+        coefficients=[*(-weights).tolist(), *weights.tolist()], intercepts=[-0.1, 0.1], post_transform="LOGISTIC",
+    )  # fmt: skip
+    normalizer = helper.make_node("Normalizer", ["raw"], ["scores"], domain=DOMAIN, norm="L1")
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [scaler, classifier, normalizer],
+        "logistic",
+        [info("x", onnx.TensorProto.FLOAT, ["rows", features])],
+        [info("label", onnx.TensorProto.INT64, ["rows"]), info("scores", onnx.TensorProto.FLOAT, ["rows", 2])],
+    )
+    return _written(graph)
+
+
 CASES: tuple[Case, ...] = (
     Case("boosted 500x64, 10,000 rows", partial(boosted, 500, 64, 28), 28, 10_000, 3.0),
     Case("boosted 500x64, 1 row", partial(boosted, 500, 64, 28), 28, 1, 1.0),
     Case("forest 200, depth 12, 10,000 rows", partial(forest, 200, 12, 28), 28, 10_000, 5.0),
     Case("forest 200, depth 12, 1 row", partial(forest, 200, 12, 28), 28, 1, 1.0),
+    Case("scaler and logistic regression, 10,000 rows", partial(logistic, 28), 28, 10_000, 1.0),
+    Case("scaler and logistic regression, 1 row", partial(logistic, 28), 28, 1, 1.0),
     Case("boosted 5000x31, load", partial(boosted, 5000, 31, 28), 28, 100, None),
+    Case("boosted 5000x64, load", partial(boosted, 5000, 64, 28), 28, 100, None),
 )
