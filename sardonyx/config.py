@@ -7,6 +7,7 @@ makes a session. Options given in code (`SessionOptions`, function arguments) wi
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,6 +96,24 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _interpreter(text: str) -> str:
+    path = Path(text).expanduser()
+    if not os.access(path, os.X_OK) or path.is_dir():
+        raise ValueError(text)
+    return str(path.absolute())
+
+
+def _python(framework: str) -> Knob[str]:
+    """The Python in which `framework` lives, for `convert/process.py`."""
+    return Knob(
+        f"{framework}_python",
+        lambda: sys.executable,
+        _interpreter,
+        "the path of a Python interpreter",
+        f"the Python that has {framework}, for conversions and comparisons that run it in a process of its own",
+    )
+
+
 def _user_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "sardonyx"
@@ -166,8 +185,25 @@ THREADS = Knob(
     "threads of a session that does not say (intra_op_num_threads); 0: as many as the machine allows",
 )
 
+CHAINER_PYTHON = _python("chainer")
+COREML_PYTHON = _python("coreml")
+H2O_PYTHON = _python("h2o")
+JAX_PYTHON = _python("jax")
+MXNET_PYTHON = _python("mxnet")
+OPENCV_PYTHON = _python("opencv")
+PADDLE_PYTHON = _python("paddle")
+SPARK_PYTHON = _python("spark")
+TENSORFLOW_PYTHON = _python("tensorflow")
+TORCH_PYTHON = _python("torch")
+
 KNOBS: dict[str, Knob[Any]] = {
-    knob.name: knob for knob in (ACCURACY, CACHE, CACHE_LIMIT, DEBUG, MEMORY, MODE, PROVIDERS, SPIN, TARGET, THREADS)
+    knob.name: knob
+    for knob in (
+        *(ACCURACY, CACHE, CACHE_LIMIT, DEBUG, MEMORY, MODE, PROVIDERS, SPIN, TARGET, THREADS),
+        *(CHAINER_PYTHON, COREML_PYTHON, H2O_PYTHON, JAX_PYTHON, MXNET_PYTHON, OPENCV_PYTHON),
+        *(PADDLE_PYTHON, SPARK_PYTHON),
+        *(TENSORFLOW_PYTHON, TORCH_PYTHON),
+    )
 }
 
 

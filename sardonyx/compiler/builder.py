@@ -38,7 +38,7 @@ from sardonyx.compiler.values import (
 if TYPE_CHECKING:
     from sardonyx.compiler.target import Target
 
-__all__ = ["I32", "I64", "KERNEL_TYPE", "POINTER", "Builder", "Int", "Parameter", "Ptr", "Val"]
+__all__ = ["I32", "I64", "KERNEL_TYPE", "POINTER", "Builder", "Inside", "Int", "Parameter", "Ptr", "Val"]
 
 KERNEL_TYPE = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64, POINTER])
 
@@ -49,6 +49,19 @@ class Parameter:
 
     name: str
     dtype: DType | None = None
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Places above `below` and under `high`, int32 in every lane; those asked for are counted from `first`."""
+
+    below: Val
+    high: Val
+    first: int = 0
+
+    def after(self, count: int) -> Inside:
+        """The same for places counted from `count` places further on."""
+        return Inside(self.below, self.high, self.first + count)
 
 
 class Builder:
@@ -258,6 +271,19 @@ class Builder:
         function = self._declare("llvm.prefetch.p0", ir.VoidType(), [POINTER, I32, I32, I32])
         self.ir.call(function, [address.ir, *(ir.Constant(I32, number) for number in (0, 2, 1))])
 
+    def load_apart(self, address: Ptr, step: int, lanes: int, inside: Inside | None = None) -> Val:
+        """`lanes` elements `step` apart, by vectors that reach from the first to the last and no further; with `inside`
+        only what that allows is read of those, and the rest is 0.
+        """
+        last = (lanes - 1) * step
+        starts = [max(0, min(start, last + 1 - lanes)) for start in range(0, last + 1, lanes)]
+        masks = [None if inside is None else self.between(range(at, at + lanes), inside) for at in starts]
+        vectors = [self.load(address + at, lanes, mask) for at, mask in zip(starts, masks, strict=True)]
+        if lanes == 1 or step == 1:
+            return vectors[0]
+        wanted = range(0, last + 1, step)
+        return self.chosen(vectors, [at - starts[at // lanes] + at // lanes * lanes for at in wanted])
+
     def gather(self, address: Ptr, stride: Int, lanes: int, count: Int | None = None) -> Val:
         """`lanes` elements `stride` apart; with `count`, only the first of them are read and the rest repeat one."""
         parts: list[Val] = []
@@ -355,12 +381,42 @@ class Builder:
         places = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
         return Val(self, self.ir.shuffle_vector(a.ir, b.ir, places), a.dtype, len(lanes))
 
+    def chosen(self, vectors: Sequence[Val], places: Sequence[int]) -> Val:
+        """A vector as long as these of the lanes at `places`, counted on from each vector to the next."""
+        lanes, first = len(places), vectors[0]
+        found = self.shuffle(first, vectors[1 % len(vectors)], [p if p < 2 * lanes else 0 for p in places])
+        for number, vector in enumerate(vectors[2:], 2):
+            here = [lanes + p % lanes if p // lanes == number else lane for lane, p in enumerate(places)]
+            found = self.shuffle(found, vector, here)
+        return found
+
+    def interleaved(self, vectors: Sequence[Val]) -> list[Val]:
+        """The first lanes of all vectors, then their second lanes and so on, as vectors of the same length."""
+        count, lanes = len(vectors), vectors[0].lanes
+        if count == 1 or lanes == 1:
+            return list(vectors)
+        order = [at % count * lanes + at // count for at in range(count * lanes)]
+        return [self.chosen(vectors, order[at : at + lanes]) for at in range(0, count * lanes, lanes)]
+
     def first_lanes(self, count: Int, lanes: int) -> Val:
         """The mask of the first `count` lanes (none when count <= 0, all when it is large)."""
         bounded = self.max(self.min(count, lanes), 0)
         narrow = Val(self, self.ir.trunc(bounded.ir, I32), DType.I32, 1)
         iota = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
         return Val(self, iota, DType.I32, lanes) < self.broadcast(narrow, lanes)
+
+    def inside(self, low: Int, high: Int, limit: int, lanes: int) -> Inside:
+        """The places from `low` to below `high`, for vectors of `lanes` places from 0 to `limit`."""
+        bounds = [self.max(self.min(bound, limit), 0) for bound in (low, high)]
+        bounds[0] = bounds[0] - 1
+        narrow = [Val(self, self.ir.trunc(bound.ir, I32), DType.I32, 1) for bound in bounds]
+        return Inside(self.broadcast(narrow[0], lanes), self.broadcast(narrow[1], lanes))
+
+    def between(self, places: Sequence[int], inside: Inside) -> Val:
+        """The mask of the lanes whose place is inside."""
+        offsets = [place + inside.first for place in places]
+        here = Val(self, ir.Constant(ir.VectorType(I32, len(places)), offsets), DType.I32, len(places))
+        return (here > inside.below) & (here < inside.high)
 
     def any(self, bits: Val) -> Val:
         """One bit: whether one of the lanes' is set."""
@@ -404,13 +460,14 @@ class Builder:
         """Lane by lane, one of two."""
         return Val(self, self.ir.select(condition.ir, yes.ir, no.ir), yes.dtype, yes.lanes)
 
-    def intrinsic(self, name: str, *operands: Val) -> Val:
-        """An LLVM intrinsic overloaded on the type of its (equal) operands."""
+    def intrinsic(self, name: str, *operands: Val, fast: tuple[str, ...] = ()) -> Val:
+        """An LLVM intrinsic overloaded on the type of its (equal) operands; `fast` are LLVM's fast-math flags."""
         first = operands[0]
         kind = first.ir.type
         lanes = f"v{first.lanes}" if first.lanes > 1 else ""
         function = self._declare(f"{name}.{lanes}{_suffix(kind)}", kind, [kind] * len(operands))
-        return Val(self, self.ir.call(function, [operand.ir for operand in operands]), first.dtype, first.lanes)
+        result = self.ir.call(function, [operand.ir for operand in operands], fastmath=fast)
+        return Val(self, result, first.dtype, first.lanes)
 
     def bits(self, value: Val, dtype: DType) -> Val:
         """The same bits as another type of the same size."""

@@ -152,14 +152,12 @@ def _compare(op: str) -> Callable[..., Val]:
 
 def maximum(k: Builder, a: Val, b: Val) -> Val:
     """The larger; NaN if either is NaN. Of two zeros either one."""
-    larger = k.select(a > b, a, b)  # b where b is NaN: on x86 one instruction
-    return k.select(a.compare("!=", a), a, larger) if a.dtype.is_float else larger
+    return k.intrinsic("llvm.maximum", a, b, fast=("nsz",)) if a.dtype.is_float else k.select(a > b, a, b)
 
 
 def minimum(k: Builder, a: Val, b: Val) -> Val:
     """The smaller; NaN if either is NaN. Of two zeros either one."""
-    smaller = k.select(a < b, a, b)
-    return k.select(a.compare("!=", a), a, smaller) if a.dtype.is_float else smaller
+    return k.intrinsic("llvm.minimum", a, b, fast=("nsz",)) if a.dtype.is_float else k.select(a < b, a, b)
 
 
 def _relu(k: Builder, x: Val) -> Val:

@@ -44,10 +44,18 @@ class Format:
 
 
 FORMATS: tuple[Format, ...] = (
+    Format("caffe", "Caffe v1: .prototxt with .caffemodel", "sardonyx.convert.caffe"),
     Format("keras", "Keras 2 and 3: .h5, .hdf5, .keras, live models", "sardonyx.convert.keras"),
     Format(
         "torch", "PyTorch: live modules with example arguments, .pt2, TorchScript", "sardonyx.convert.exporters.pytorch"
     ),
+    Format("xgboost", "XGBoost: JSON, UBJSON, live models", "sardonyx.convert.xgboost"),
+    Format("lightgbm", "LightGBM: text, live models", "sardonyx.convert.lightgbm"),
+    Format("libsvm", "LibSVM: text", "sardonyx.convert.libsvm"),
+    Format("catboost", "CatBoost: .cbm and live models, with CatBoost installed", "sardonyx.convert.catboost"),
+    Format("sklearn", "scikit-learn: live estimators and pipelines", "sardonyx.convert.exporters.sklearn"),
+    Format("coreml", "CoreML: .mlmodel, .mlpackage", "sardonyx.convert.coreml"),
+    Format("chainer", "Chainer: live chains, .npz with its structure", "sardonyx.convert.chainer"),
 )
 """In the order they are asked; the first that recognises a source reads it."""
 

@@ -60,10 +60,14 @@ class GraphBuilder:
         known = self._initializers.get(name)
         if known is not None and _equal(known, array):
             return known
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         value = ir.Value(type=ir.TensorType(ir.DataType.from_numpy(array.dtype)), shape=ir.Shape(array.shape))
         self._register(value, name)
-        value.const_value = ir.tensor(array, name=value.name)
+        if array.dtype.kind in "OU":
+            texts = np.array([str(item).encode() for item in array.ravel()], object).reshape(array.shape)
+            value.const_value = ir.StringTensor(texts, name=value.name)
+        else:
+            value.const_value = ir.tensor(array, name=value.name)
         self._initializers[value.name or ""] = value
         return value
 
@@ -187,4 +191,8 @@ def _equal(value: ir.Value, array: Array) -> bool:
     known = value.const_value
     assert known is not None
     stored = known.numpy()
+    if array.dtype.kind in "OU":
+        return stored.shape == array.shape and [str(item) for item in array.ravel()] == [
+            item.decode() if isinstance(item, bytes) else str(item) for item in stored.ravel()
+        ]
     return stored.dtype == array.dtype and stored.shape == array.shape and stored.tobytes() == array.tobytes()

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sardonyx.compiler.dims import hint, is_open
+from sardonyx.compiler.expr import identity
 from sardonyx.compiler.kernels.depthwise import Depthwise, DepthwiseRows
 from sardonyx.compiler.kernels.gemm import ImplicitGemm, dot_tile, pack_dot
 from sardonyx.compiler.layout import uniform_stride
 from sardonyx.compiler.lower import arguments
-from sardonyx.compiler.program import View, channels_last
+from sardonyx.compiler.program import View, channels_last, row_major
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.linear import blocking, fetched_ahead, pack, register_tile
 from sardonyx.ops.pad import bordered
-from sardonyx.ops.places import consumed, epilogue_of, matrix_place, pixel_stride, result_stride
+from sardonyx.ops.places import consumed, epilogue_of, matrix_place, pixel_stride, planes_place, result_stride
 from sardonyx.ops.table import FLOATS, lowers
-from sardonyx.ops.windows import Windows, sweep_tile, windows
+from sardonyx.ops.windows import Windows, in_planes, plane_windows, sweep_tile, windows
 from sardonyx.ops.winograd import winograd, winograd_plan
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _DOT_FILTERS = 4
 """At most, for vectors to run along the channels of the input instead."""
 _FEW_CHANNELS = 4
 """At most, for an image whose channels lie apart to be read as it is."""
+_PLANE_ZEROS = 256
+"""No fewer than the columns that a vector of pixels of a plane sees."""
 
 
 def _rank(node: ir.Node) -> str | None:
@@ -54,9 +57,8 @@ def conv(ctx: Lowering, node: ir.Node) -> None:
     """Convolution in 1, 2 or 3 dimensions with groups, strides, dilations and paddings."""
     w = ctx.view(node.inputs[1])
     group = node.attributes.get_int("group", 1)
-    as_planes = group == 1 and _few_planes(ctx.view(node.inputs[0]), w)
-    x = ctx.view(node.inputs[0]) if as_planes else ctx.channels_last(node.inputs[0])
-    channels, filters = x.dims[1], w.dims[0]
+    x, filters = ctx.view(node.inputs[0]), w.dims[0]
+    channels = x.dims[1]
     if len(w.dims) != len(x.dims) or w.dims[1] * group != channels or filters % group:
         raise InvalidModelError(
             "the weights do not fit the input",
@@ -67,16 +69,24 @@ def conv(ctx: Lowering, node: ir.Node) -> None:
     shape = windows(node, x.dims[2:], w.dims[2:], where=node.name or "Conv")
     dims = (x.dims[0], filters, *shape.out)
     spatial = len(shape.out)
-    place = matrix_place((0, *range(2, 2 + spatial)), 1, columns=filters // group)
+    as_planes, depthwise = group == 1 and _few_planes(x, w), group == channels == filters and w.dims[1] == 1
+    planes = depthwise and in_planes(ctx, x, shape, weighed=True)
+    if not as_planes and not planes:
+        x = ctx.channels_last(node.inputs[0])
+    place = planes_place if planes else matrix_place((0, *range(2, 2 + spatial)), 1, columns=filters // group)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     prelude: tuple[tuple[str, View], ...] = ()
     if bias is not None:
         prelude = (("add", along_channels(ctx.view(bias), spatial)),)
     fusion = ctx.fusion(node, dims, x.dtype, place, prelude)
-    y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims), accepts=place)
+    strides = row_major(dims) if planes else channels_last(dims)
+    y = ctx.result(fusion.output, dims, fusion.expr.dtype, strides, accepts=place)
     if y.size == 0:
         return
-    if group == channels == filters and w.dims[1] == 1:
+    if planes:
+        weights = arguments(w=ctx.row_major(node.inputs[1]), zeros=ctx.zeros(_PLANE_ZEROS, x.dtype))
+        plane_windows(ctx, x, shape, fusion, y, "weighed", identity(x.dtype), weights)
+    elif depthwise:
         _depthwise(ctx, node, x, w, shape, fusion, y)
     elif group == 1 and ctx.is_known(node.inputs[1]) and (plan := winograd_plan(ctx, node, x, y, shape)):
         winograd(ctx, node, x, fusion, y, plan)

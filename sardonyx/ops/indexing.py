@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.kernels.elementwise import BROADCAST, CONTIGUOUS, STRIDED
 from sardonyx.compiler.kernels.indexing import REPLACE, GatherSlices, IndexElements, ScatterSlices
 from sardonyx.compiler.layout import collapse, uniform_stride
 from sardonyx.compiler.lower import arguments
@@ -169,8 +170,12 @@ def index_elements(
     for name, own in zip(("x", "indices", "other"), strides, strict=True):
         loops |= {f"{name}_step": own[-1], **{f"{name}_outer{at}": step for at, step in enumerate(own[:-1])}}
     found = _indexed(ctx, node, x, (axis,))
+    of_x, of_indices, of_other = (own[-1] for own in strides)
+    walk = CONTIGUOUS if of_indices == 1 else STRIDED
+    if combine is None and of_indices == 0 and of_x == of_other == 1:
+        walk = BROADCAST
     ctx.step(
-        IndexElements(len(outer), combine, indices.dtype, x.dtype),
+        IndexElements(len(outer), combine, walk, indices.dtype, x.dtype),
         arguments(x=x, indices=indices, other=other, n=n, blocks=-(-n // block), block=block, status=found["status"])
         | arguments(size=found["size0"], x_axis=found["x0"])
         | loops,

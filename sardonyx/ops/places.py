@@ -31,6 +31,14 @@ def matrix_place(rows: Sequence[int], column: int | None, group: Sequence[int] =
     return place
 
 
+def planes_place(view: View) -> tuple[int, ...] | None:
+    """The same for a kernel that takes the image [N, C, spatial...] plane by plane: rows are channels, groups images,
+    and vectors run along the pixels.
+    """
+    along = uniform_stride(view.dims[2:], view.strides[2:])
+    return (along, *view.strides[1::-1]) if along in (0, 1) else None
+
+
 def pixel_stride(view: View) -> int | None:
     """Elements from a pixel of the image [N, C, spatial...] to the next, over rows and images; None if they vary."""
     return uniform_stride((view.dims[0], *view.dims[2:]), (view.strides[0], *view.strides[2:]))

@@ -12,11 +12,11 @@ from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import Expr, ExprBuilder, identity
 from sardonyx.compiler.kernels.pool import Combine, MaxPoolIndices, Pool
 from sardonyx.compiler.lower import arguments
-from sardonyx.compiler.program import View, channels_last
+from sardonyx.compiler.program import View, channels_last, row_major
 from sardonyx.errors import InvalidModelError
-from sardonyx.ops.places import epilogue_of, matrix_place, result_stride
+from sardonyx.ops.places import epilogue_of, matrix_place, planes_place, result_stride
 from sardonyx.ops.table import FLOATS, ints, lowers, opset
-from sardonyx.ops.windows import Windows, sweep_tile, windows
+from sardonyx.ops.windows import Windows, in_planes, plane_windows, sweep_tile, windows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -44,21 +44,25 @@ def _form(node: ir.Node) -> str | None:
 @lowers("MaxPool", dtypes=FLOATS | {DType.I8, DType.U8}, supports=_form)
 def pool(ctx: Lowering, node: ir.Node) -> None:
     """Maximum, mean or p-norm of each window; of maxima where they stand, too."""
-    x = ctx.channels_last(node.inputs[0])
+    x = ctx.view(node.inputs[0])
     taps = x.dims[2:] if node.op_type == "GlobalLpPool" else ints(node, "kernel_shape") or ()
     shape = windows(node, x.dims[2:], taps, where=node.name or node.op_type)
     spatial = len(shape.out)
     dims = (*x.dims[:2], *shape.out)
-    place = matrix_place((0, *range(2, 2 + spatial)), 1)
+    indexed = len(node.outputs) > 1 and bool(node.outputs[1].name)
+    planes = not indexed and in_planes(ctx, x, shape)
+    if not planes:
+        x = ctx.channels_last(node.inputs[0])
+    place = planes_place if planes else matrix_place((0, *range(2, 2 + spatial)), 1)
     before, after = _norm(ctx, node, x.dtype) if node.op_type.endswith("LpPool") else (identity(x.dtype), ())
     fusion = ctx.fusion(node, dims, x.dtype, place, after)
-    y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims), accepts=place)
-    if len(node.outputs) > 1 and node.outputs[1].name:
+    strides = row_major(dims) if planes else channels_last(dims)
+    y = ctx.result(fusion.output, dims, fusion.expr.dtype, strides, accepts=place)
+    if indexed:
         _with_indices(ctx, node, x, shape, fusion, y)
         return
     if y.size == 0:
         return
-    epilogue, operands = epilogue_of(fusion)
     counted: dict[str, View | int] = {}
     if node.op_type == "AveragePool":
         padded = bool(node.attributes.get_int("count_include_pad", 0))
@@ -66,9 +70,11 @@ def pool(ctx: Lowering, node: ir.Node) -> None:
             low = -shape.before[axis] if padded else 0
             high = shape.size[axis] + (shape.after[axis] if padded else 0)
             counted |= {f"low{axis}": low, f"high{axis}": high}
-    combine: Combine = "sum"
-    if node.op_type in _COMBINE:
-        combine = _COMBINE[node.op_type]
+    combine = _COMBINE.get(node.op_type, "sum")
+    if planes:
+        plane_windows(ctx, x, shape, fusion, y, combine, before, counted)
+        return
+    epilogue, operands = epilogue_of(fusion)
     pixels, vectors = sweep_tile(ctx.target.lanes(x.dtype), x.dims[1])
     ctx.step(
         Pool(combine, before, pixels, vectors, spatial, epilogue),

@@ -37,6 +37,8 @@ _FUSED = 3
 """Axes that linear interpolation takes in one pass: each doubles what is read for an element."""
 _GATHER = 4
 """Contiguous elements that cost what a gathered one does (measured)."""
+_MOST_REPEATS = 8
+"""Of an element without a table: each makes a vector of the result."""
 _MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "cubic": "cubic"}
 _TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
 _EXACT = 1 << 24
@@ -203,17 +205,25 @@ def resample(ctx: Lowering, x: View, y: View, run: Pass, fusion: Fusion) -> None
     else:
         values |= {"columns": columns}
     last = columns if run.along else walks[-1].size
-    block = least(last, _BLOCK if run.along else most(1, _BLOCK // columns))
+    repeats = _repeats(x, run)
+    block = least(last, _BLOCK // repeats * repeats if run.along else most(1, _BLOCK // columns))
     blocks = -(-last // block)
     outer = walks if run.along else walks[:-1]
     epilogue, operands = epilogue_of(fusion)
     ctx.step(
-        Resample(tuple(taps), run.along, x.dtype, epilogue),
+        Resample(tuple(taps), run.along, repeats, x.dtype, epilogue),
         arguments(x=x, y=y, blocks=blocks, block=block) | values | operands,
         domain=prod(walk.size for walk in outer) * blocks,
         label=fusion.label,
         cost=block * (1 if run.along else columns) * prod(t.count for t in run.tables.values()),
     )
+
+
+def _repeats(x: View, run: Pass) -> int:
+    """How often each element of a row of x comes in a row of the result, if no table is needed to say which; else 1."""
+    own = run.tables.get(run.inner[0]) if run.along and len(run.inner) == 1 else None
+    times = own.repeats if own is not None and x.strides[run.inner[0]] == 1 else 1
+    return times if 1 < times <= _MOST_REPEATS else 1
 
 
 # ---- Resize ----------------------------------------------------------------------------------------------------------

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sardonyx.compiler.dims import is_open
+from sardonyx.compiler.dims import hint, is_open
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import identity
 from sardonyx.compiler.fuse import Fusion
+from sardonyx.compiler.kernels.affine import AffinePlaces
+from sardonyx.compiler.kernels.grid import PLANE_BLOCK, GridSample
 from sardonyx.compiler.kernels.roi_pool import RoiPool
-from sardonyx.compiler.kernels.sampling import GridSample, RoiAlign
+from sardonyx.compiler.kernels.sampling import RoiAlign
 from sardonyx.compiler.layout import dense_like
 from sardonyx.compiler.lower import anywhere, arguments
-from sardonyx.compiler.program import View, channels_last
+from sardonyx.compiler.program import View, channels_last, row_major
 from sardonyx.errors import InvalidModelError
 from sardonyx.ops.limits import check_result
-from sardonyx.ops.linear import Axes, product
-from sardonyx.ops.places import epilogue_of, matrix_place, result_stride
+from sardonyx.ops.places import epilogue_of, matrix_place, planes_place, result_stride
 from sardonyx.ops.resize import Pass, resample
 from sardonyx.ops.table import ALL, FLOATS, lowers, opset
 
@@ -32,6 +33,8 @@ _TAPS = {"nearest": 1, "bilinear": 2, "linear": 2, "bicubic": 4, "cubic": 4}
 _PADDINGS = ("zeros", "border", "reflection")
 _MOST_PLACES = 1024
 """On an axis of a bin of RoiAlign; no model asks for more than a few."""
+_MOST_OF_A_PLANE = 1 << 30
+"""Elements, so that int32 can count them."""
 _ROW = 256
 """Elements that suffice for a row of gathered elements."""
 
@@ -51,7 +54,7 @@ def _grid_form(node: ir.Node) -> str | None:
 @lowers("GridSample", dtypes=FLOATS, supports=_grid_form)
 def grid_sample(ctx: Lowering, node: ir.Node) -> None:
     """Images sampled at places given by a grid, in 2 or 3 dimensions."""
-    x, grid = ctx.channels_last(node.inputs[0]), ctx.view(node.inputs[1])
+    x, grid = ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
     spatial = len(x.dims) - 2
     if len(grid.dims) != spatial + 2 or grid.dims[0] != x.dims[0] or grid.dims[-1] != spatial:
         raise InvalidModelError(
@@ -63,9 +66,12 @@ def grid_sample(ctx: Lowering, node: ir.Node) -> None:
     if not grid.is_row_major:
         grid = ctx.copied(grid)
     dims = (*x.dims[:2], *grid.dims[1:-1])
-    place = matrix_place((0, *range(2, 2 + spatial)), 1)
+    planes = hint(x.dims[1]) < ctx.target.lanes(x.dtype) and x.is_row_major and prod(x.dims[2:]) <= _MOST_OF_A_PLANE
+    x = x if planes else ctx.channels_last(node.inputs[0])
+    place = planes_place if planes else matrix_place((0, *range(2, 2 + spatial)), 1)
     fusion = ctx.fusion(node, dims, x.dtype, place)
-    y = ctx.result(fusion.output, dims, fusion.expr.dtype, channels_last(dims), accepts=place)
+    strides = row_major(dims) if planes else channels_last(dims)
+    y = ctx.result(fusion.output, dims, fusion.expr.dtype, strides, accepts=place)
     if y.size == 0:
         return
     if x.size == 0:
@@ -74,18 +80,21 @@ def grid_sample(ctx: Lowering, node: ir.Node) -> None:
     taps = _TAPS[node.attributes.get_string("mode", "linear")]
     corners = bool(node.attributes.get_int("align_corners", 0))
     padding = node.attributes.get_string("padding_mode", "zeros")
-    axes: dict[str, View | int] = {}
+    pixels = prod(dims[2:])
+    values = arguments(x=x, grid=grid, y=y, channels=x.dims[1], pixels=pixels, x_image=x.strides[0]) | operands
     for axis in range(spatial):
-        axes |= {f"size{axis}": x.dims[2 + axis], f"x{axis}": x.strides[2 + axis]}
+        values |= {f"size{axis}": x.dims[2 + axis], f"x{axis}": x.strides[2 + axis]}
+    if planes:
+        blocks = -(-pixels // PLANE_BLOCK)
+        values |= arguments(y_row=y.strides[1], y_image=y.strides[0], x_plane=x.strides[1], blocks=blocks)
+    else:
+        values |= arguments(zeros=ctx.zeros(x.dims[1], x.dtype), y_row=result_stride(y))
     ctx.step(
-        GridSample(taps, padding, corners, spatial, x.dtype, grid.dtype, epilogue),
-        arguments(x=x, grid=grid, y=y, zeros=ctx.zeros(x.dims[1], x.dtype), channels=x.dims[1])
-        | arguments(pixels=prod(dims[2:]), x_image=x.strides[0], y_row=result_stride(y))
-        | axes
-        | operands,
-        domain=dims[0] * prod(dims[2:]),
+        GridSample(taps, padding, corners, spatial, planes, x.dtype, grid.dtype, epilogue),
+        values,
+        domain=dims[0] * (blocks if planes else pixels),
         label=fusion.label,
-        cost=(x.dims[1] / 2 + 8) * taps**spatial,
+        cost=(x.dims[1] / 2 + 8) * taps**spatial * (PLANE_BLOCK / 4 if planes else 1),
     )
 
 
@@ -167,10 +176,8 @@ def _known_size(node: ir.Node) -> str | None:
 
 @lowers("AffineGrid", dtypes=FLOATS, known=(1,), supports=_known_size)
 def affine_grid(ctx: Lowering, node: ir.Node) -> None:
-    """Places of GridSample under an affine map: a matrix product of the grid's own places with theta."""
+    """Places of GridSample under an affine map."""
     theta, size = ctx.view(node.inputs[0]), ctx.known_ints(node.inputs[1])
-    value = node.inputs[0]
-    assert value is not None
     assert size is not None
     batch, _, *lengths = size
     spatial = len(lengths)
@@ -178,18 +185,26 @@ def affine_grid(ctx: Lowering, node: ir.Node) -> None:
         raise InvalidModelError("theta does not fit the size", where=node.name, got=f"{theta.dims} for {size}")
     dims = (batch, *lengths, spatial)
     check_result(node, dims, theta.dtype)
+    y = ctx.result(node.outputs[0], dims, theta.dtype)
+    if y.size == 0:
+        return
     corners = bool(node.attributes.get_int("align_corners", 0))
 
-    def make(*lengths: int) -> tuple[np.ndarray]:
-        axes = [_own_places(length, corners) for length in lengths]
-        # The innermost axis comes first, a 1 for the offset last.
-        own = np.stack([*reversed(np.meshgrid(*axes, indexing="ij")), np.ones(lengths)], axis=-1)
-        return (own.reshape(1, -1, spatial + 1).astype(theta.dtype.numpy),)
+    def make(*lengths: int) -> list[np.ndarray]:
+        return [_own_places(length, corners).astype(theta.dtype.numpy) for length in lengths]
 
-    (a,) = ctx.computed(make, lengths, ((theta.dtype, (1, prod(lengths), spatial + 1)),), "places")
-    grouped = View(a.buffer, a.dtype, (batch, *a.dims[1:]), (0, *a.strides[1:]), a.offset)
-    rows = tuple(range(1, 1 + spatial))
-    product(ctx, node, grouped, (value, theta.permute((0, 2, 1))), dims, Axes(rows, 1 + spatial, (0,)))
+    axes = ctx.computed(make, lengths, [(theta.dtype, (length,)) for length in lengths], "places")
+    steps = dict(zip(("theta_batch", "theta_row", "theta_column"), theta.strides, strict=True))
+    ctx.step(
+        AffinePlaces(spatial, theta.dtype),
+        arguments(theta=theta, y=y)
+        | steps
+        | {f"own{axis}": places for axis, places in enumerate(axes)}
+        | {f"size{axis}": length for axis, length in enumerate(lengths)},
+        domain=batch * prod(lengths[:-1]),
+        label=node.name or "AffineGrid",
+        cost=lengths[-1] * spatial,
+    )
 
 
 def _own_places(length: int, corners: bool) -> np.ndarray:

@@ -76,13 +76,15 @@ def determinant(ctx: Lowering, node: ir.Node) -> None:
     n = x.dims[-1]
     if y.size == 0:
         return
-    check_result(node, (n, n), x.dtype)
+    lanes = ctx.target.lanes(x.dtype)
+    pitch = -(-n // lanes) * lanes
+    check_result(node, (n, pitch), x.dtype)
     ctx.step(
         Determinant(x.dtype),
-        arguments(x=x, y=y, n=n),
+        arguments(x=x, y=y, n=n, pitch=pitch),
         domain=y.size,
         label=node.name or node.op_type,
-        scratch=n * n * x.dtype.size,
+        scratch=n * pitch * x.dtype.size,
         cost=n * n * n,
     )
 

@@ -10,9 +10,12 @@ import numpy as np
 
 from sardonyx.compiler.dims import exactly, hint, least, most
 from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.kernels.planes import Combine, PlaneWindows
 from sardonyx.compiler.kernels.window import AXIS, WindowAxis, window_tables
+from sardonyx.compiler.layout import uniform_stride
 from sardonyx.compiler.lower import arguments
 from sardonyx.errors import InvalidModelError
+from sardonyx.ops.places import epilogue_of
 from sardonyx.ops.table import ints
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from sardonyx.compiler.expr import Expr
+    from sardonyx.compiler.fuse import Fusion
     from sardonyx.compiler.lower import Lowering
     from sardonyx.compiler.program import View
 
@@ -150,6 +155,60 @@ def windows(node: ir.Node, size: Sequence[int], taps: Sequence[int], *, where: s
         after.append(high)
         out.append(count)
     return Windows(tuple(size), tuple(out), tuple(taps), stride, dilation, tuple(before), tuple(after))
+
+
+_MOST_APART = 4
+"""Pixels of a plane that a vector takes, at most: of those further apart most is read for nothing."""
+_ROW_TAPS = 9
+"""Taps of a row of a plane, at most: they are unrolled."""
+_WINDOW_TAPS = 25
+"""Of a window in a plane that has weights, at most: they are unrolled."""
+_FARTHEST = 64
+"""From a row's first tap to its last, at most, in planes."""
+
+
+def in_planes(ctx: Lowering, x: View, shape: Windows, *, weighed: bool = False) -> bool:
+    """Whether windows are best read from planes: the input lies so, and a row of the result fills half a vector.
+
+    What comes out lies in planes as well. Turning the channels to the end takes longer than either way of reading.
+    """
+    lanes, stride = ctx.target.lanes(x.dtype), shape.stride[-1]
+    if x.dtype.size not in (4, 8) or x.strides[-1] != 1 or stride > _MOST_APART or 2 * hint(shape.out[-1]) < lanes:
+        return False
+    taps, dilation = shape.taps[-1], shape.dilation[-1]
+    if taps > _ROW_TAPS or taps * dilation > _FARTHEST or (weighed and prod(shape.taps) > _WINDOW_TAPS):
+        return False
+    return uniform_stride(x.dims[:2], x.strides[:2]) is not None
+
+
+def plane_windows(
+    ctx: Lowering,
+    x: View,
+    shape: Windows,
+    fusion: Fusion,
+    y: View,
+    combine: Combine,
+    before: Expr,
+    more: dict[str, View | int],
+) -> None:
+    """y = fusion(the windows of x combined), both in planes; `more` is what this way to combine takes besides."""
+    epilogue, operands = epilogue_of(fusion)
+    last = (int(shape.taps[-1]), shape.stride[-1], shape.dilation[-1])
+    dilated = any(d != 1 for d in shape.dilation[:-1])
+    rows = tuple(int(taps) for taps in shape.taps[:-1]) if combine == "weighed" else ()
+    kernel = PlaneWindows(combine, before, *last, dilated, rows, len(shape.out), epilogue)
+    plane = uniform_stride(x.dims[:2], x.strides[:2]) or 0
+    ctx.step(
+        kernel,
+        arguments(x=x, y=y, y_image=y.strides[0], y_row=y.strides[1], rows=shape.rows)
+        | shape.sweep(x)
+        | arguments(x_row=plane)
+        | more
+        | operands,
+        domain=prod(x.dims[:2]) * shape.rows,
+        label=fusion.label,
+        cost=hint(shape.out[-1] * prod(shape.taps)) / 4,
+    )
 
 
 def sweep_tile(lanes: int, channels: int) -> tuple[int, int]:

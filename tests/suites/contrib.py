@@ -322,6 +322,10 @@ def _grouped() -> list[Contrib]:
         ("packed", packed, "q _ _ pk pv ends total cos sin", {"do_rotary": 1}),
         ("smooth", grown, order, {"smooth_softmax": 1}),
         ("chunk", call(3, 6, [8], 9), order, {}),
+        ("bias", grown | {"bias": floats(2, 4, 1, 7)}, f"{order} _ _ _ bias", {}),
+        ("first_bias", first | {"bias": floats(1, 1, 5, 5)}, f"{order} _ _ _ bias", {}),
+        ("sink", grown | {"sink": floats(4)}, f"{order} _ _ _ _ sink", {}),
+        ("first_sink", first | {"sink": floats(4)}, f"{turned} _ _ sink", {"do_rotary": 1}),
     ]
     return [
         _one(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import SCALAR_OPS
+from sardonyx.compiler.kernels.elementwise import BROADCAST, CONTIGUOUS
 from sardonyx.compiler.program import Kernel
 
 REPLACE = "none"
@@ -27,6 +29,23 @@ def checked_index(k: Builder, at: Ptr, size: Int) -> Int:
     with k.when(inside ^ k.const(True, DType.BOOL)):
         k.store(given, k.pointer("status"))  # any thread's will do; it is never 0, which is in range
     return k.pick(inside, index, 0)
+
+
+def _checked_indices(k: Builder, given: Val, size: Int) -> list[Int]:
+    """The same for a vector of indices, with one test for all of them."""
+    given = k.cast(given, DType.I64)
+    length, zero = k.broadcast(Val(k, size.ir, DType.I64, 1), given.lanes), k.const(0, DType.I64, given.lanes)
+    index = k.select(given < zero, given + length, given)
+    outside = (index < zero) | index.compare(">=", length)
+    with k.when(k.any(outside)):
+        wrong = k.reduce(k.select(outside, given, zero), lambda a, b: k.select(a.compare("!=", _zero(k, a)), a, b))
+        k.store(wrong, k.pointer("status"))
+    index = k.select(outside, zero, index)
+    return [Int(k, k.lane(index, lane).ir) for lane in range(given.lanes)]
+
+
+def _zero(k: Builder, like: Val) -> Val:
+    return k.const(0, like.dtype, like.lanes)
 
 
 def _offset(k: Builder, at: Ptr, depth: int) -> Int:
@@ -46,9 +65,10 @@ def _columns(k: Builder, lanes: int, number: Int, body: Callable[[Int, int], Non
     """`body(column, lanes)` for the columns of block `number`: vectors first, then one by one."""
     first = number * k.size("block")
     last = k.min(first + k.size("block"), k.size("n"))
-    whole = first + (last - first) // lanes * lanes
-    with k.loop(whole, start=first, step=lanes) as at:
-        body(at, lanes)
+    whole = first + (last - first) // lanes * lanes if lanes > 1 else first
+    if lanes > 1:
+        with k.loop(whole, start=first, step=lanes) as at:
+            body(at, lanes)
     with k.loop(last, start=whole) as at:
         body(at, 1)
 
@@ -83,10 +103,7 @@ class GatherSlices(Kernel):
             source = k.pointer("x") + batch * k.size("x_batch") + offset
             target = k.pointer("y") + row * k.size("n")
 
-            def copy(column: Int, lanes: int, source: Ptr = source, target: Ptr = target) -> None:
-                k.store(k.load(source + column, lanes), target + column)
-
-            _columns(k, k.target.lanes(self.dtype), item % k.size("blocks"), copy)
+            _columns(k, k.target.lanes(self.dtype), item % k.size("blocks"), partial(_copy, k, source, target))
 
 
 @dataclass(frozen=True)
@@ -130,11 +147,13 @@ class IndexElements(Kernel):
 
     p runs over the dims of `indices`, which `outer` loops and an innermost one of n walk. The stride of x along the
     axis is 0 in those, and `x_axis` beside. When x is written, the innermost loop is the axis: elements that meet are
-    written by one item, in the order of the updates.
+    written by one item, in the order of the updates. `inner` says how indices move along the innermost loop: when
+    BROADCAST, x and `other` are contiguous along it, and slices are copied.
     """
 
     outer: int
     combine: str | None
+    inner: int
     index: DType
     dtype: DType
 
@@ -148,17 +167,33 @@ class IndexElements(Kernel):
 
     def emit(self, k: Builder) -> None:
         """See the class."""
-        names = ("x", "indices", "other")
+        names, lanes = ("x", "indices", "other"), k.target.lanes(DType.F32)
         with k.loop(k.end, start=k.begin) as item:
-            first, rest = item % k.size("blocks") * k.size("block"), item // k.size("blocks")
+            block, rest = item % k.size("blocks"), item // k.size("blocks")
             bases = [k.pointer(name) for name in names]
             for axis in reversed(range(self.outer)):
                 at, rest = rest % k.size(f"size{axis}"), rest // k.size(f"size{axis}")
                 bases = [base + at * k.size(f"{n}_outer{axis}") for base, n in zip(bases, names, strict=True)]
-            with k.loop(k.min(first + k.size("block"), k.size("n")), start=first) as i:
-                x, indices, other = (base + i * k.size(f"{n}_step") for base, n in zip(bases, names, strict=True))
+            x, indices, other = bases
+            if self.inner == BROADCAST:
                 x = x + checked_index(k, indices, k.size("size")) * k.size("x_axis")
-                if self.combine is None:
-                    k.store(k.load(x), other)
-                else:
-                    _write(k, self.combine, k.load(other), x)
+                _columns(k, lanes, block, partial(_copy, k, x, other))
+            else:
+                together = lanes if self.inner == CONTIGUOUS else 1
+                _columns(k, together, block, partial(self._elements, k, x, indices, other))
+
+    def _elements(self, k: Builder, x: Ptr, indices: Ptr, other: Ptr, first: Int, lanes: int) -> None:
+        """As many elements as there are lanes."""
+        here, size = indices + first * k.size("indices_step"), k.size("size")
+        found = [checked_index(k, here, size)] if lanes == 1 else _checked_indices(k, k.load(here, lanes), size)
+        for lane, index in enumerate(found):
+            at = x + ((first + lane) * k.size("x_step") + index * k.size("x_axis"))
+            place = other + (first + lane) * k.size("other_step")
+            if self.combine is None:
+                k.store(k.load(at), place)
+            else:
+                _write(k, self.combine, k.load(place), at)
+
+
+def _copy(k: Builder, source: Ptr, target: Ptr, column: Int, lanes: int) -> None:
+    k.store(k.load(source + column, lanes), target + column)

@@ -171,6 +171,8 @@ class Softmax(Kernel):
             total = [zero] * _ROW_VECTORS
 
             def exponentials(at: Int, turn: int, mask: Val | None) -> None:
+                if turn % 2 == 0:  # memory waits for the arithmetic here
+                    k.prefetch(source + k.size("x_outer") + at)
                 shifted = k.load(source + at, lanes, mask) - peak
                 power = vmath.exp_below(k, shifted)
                 total[turn] = total[turn] + (power if mask is None else k.select(mask, power, zero))

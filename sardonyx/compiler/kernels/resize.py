@@ -28,11 +28,13 @@ class Resample(Kernel):
 
     `taps[a]` is how many taps axis a has; 0, for one axis at most, makes it the argument `count`. An axis of one tap
     has no weights. `along`: there is no c; the result's last axis is contiguous, and vectors run along it, their
-    elements gathered.
+    elements gathered; with `repeats` above 1 each element of a contiguous row of x comes so many times, one tap each,
+    and the first tap's table says that as well.
     """
 
     taps: tuple[int, ...]
     along: bool
+    repeats: int
     dtype: DType
     epilogue: Epilogue
 
@@ -187,6 +189,17 @@ class Resample(Kernel):
             k.store(done, target + at, mask)
 
         lanes, (first, until) = k.target.lanes(DType.F32), span
+        if self.repeats > 1:
+            wide = lanes * self.repeats
+            many = first + (until - first) // wide * wide
+            with k.loop(many, start=first, step=wide) as at:
+                value = _sum(k, reads, lambda base: k.load(base + at // self.repeats, lanes), lanes)
+                for number in range(self.repeats):
+                    places = [(number * lanes + lane) // self.repeats for lane in range(lanes)]
+                    column = at + number * lanes
+                    done = self.epilogue.apply(k, k.chosen([value], places), operands, row, column)
+                    k.store(done, target + column)
+            first = many
         whole = first + (until - first) // lanes * lanes
         with k.loop(whole, start=first, step=lanes) as at:
             compute(at, lanes, None)

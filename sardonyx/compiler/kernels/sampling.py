@@ -1,4 +1,4 @@
-"""Sampling images at places that are known at run time: GridSample and RoiAlign, channels last."""
+"""Sampling regions of images that are known at run time: RoiAlign, channels last."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from itertools import product as combinations
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.expr import maximum, minimum
-from sardonyx.compiler.kernels.epilogue import Epilogue
 from sardonyx.compiler.kernels.sweep import channel_blocks
 from sardonyx.compiler.program import Kernel
-
-_CUBIC_A = -0.75
-"""Of the cubic kernel; the standard fixes it."""
 
 
 @dataclass(frozen=True)
@@ -24,127 +20,6 @@ class Tap:
     offset: Int
     weight: Val
     inside: Val | None
-
-
-@dataclass(frozen=True)
-class GridSample(Kernel):
-    """y[n, p, c] = epilogue(sum over the taps around the place grid[n, p] of weight * x[n, tap, c]).
-
-    for pixel (n, p) in domain:
-        for each axis:  place = grid value from [-1, 1] to pixels;  taps and their weights around it
-        for c in vectors:  y[n, p, c] = epilogue(sum over t0, t1, ... of weight0 * weight1 * ... * x[n, t0, t1, ..., c])
-
-    An axis has 1 tap (nearest), 2 (linear) or 4 (cubic). A tap outside the image counts as 0 (`padding` zeros), is
-    moved to the edge (border) or mirrored there (reflection). Whatever the grid holds, only the image is read.
-    """
-
-    taps: int
-    padding: str
-    corners: bool
-    spatial: int
-    dtype: DType
-    grid: DType
-    epilogue: Epilogue
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        """x, grid, y and zeros (`channels` of them), counts and strides, then each axis' size and stride in x."""
-        slots = [Parameter("x", self.dtype), Parameter("grid", self.grid), Parameter("zeros", self.dtype)]
-        slots.append(Parameter("y", self.epilogue.expr.dtype))
-        slots += [Parameter(name) for name in ("channels", "pixels", "x_image", "y_row")]
-        slots += [Parameter(f"{name}{axis}") for axis in range(self.spatial) for name in ("size", "x")]
-        return (*slots, *self.epilogue.parameters())
-
-    def emit(self, k: Builder) -> None:
-        """See the class."""
-        lanes = k.target.lanes(self.dtype)
-        operands = self.epilogue.bases(k)
-        with k.loop(k.end, start=k.begin) as pixel:
-            image = k.pointer("x") + (pixel // k.size("pixels")) * k.size("x_image")
-            place = k.pointer("grid") + pixel * self.spatial
-            # The grid names the innermost axis first.
-            axes = [self._taps(k, axis, k.load(place + (self.spatial - 1 - axis))) for axis in range(self.spatial)]
-            reads = [self._read(k, image, taps) for taps in combinations(*axes)]
-
-            def compute(channel: Int, vectors: int, mask: Val | None, reads: Sequence[tuple[Ptr, Val]] = reads) -> None:
-                total = k.const(0.0, self.dtype, lanes)
-                for base, weight in reads:
-                    total = k.fma(k.load(base + channel, lanes, mask), k.broadcast(weight, lanes), total)
-                done = self.epilogue.apply(k, total, operands, pixel, channel, mask)
-                k.store(done, k.pointer("y") + (pixel * k.size("y_row") + channel), mask)
-
-            channel_blocks(k, 1, lanes, compute)
-
-    def _read(self, k: Builder, image: Ptr, taps: Sequence[Tap]) -> tuple[Ptr, Val]:
-        """Address and weight of one tap on each axis together."""
-        address, weight, inside = image, taps[0].weight, taps[0].inside
-        for tap in taps:
-            address = address + tap.offset
-        for tap in taps[1:]:
-            weight = weight * tap.weight
-            inside = tap.inside if inside is None or tap.inside is None else inside & tap.inside
-        if inside is not None:
-            address = k.pick_pointer(inside, address, k.pointer("zeros"))
-        return address, k.cast(weight, self.dtype)
-
-    def _taps(self, k: Builder, axis: int, value: Val) -> list[Tap]:
-        size = k.size(f"size{axis}")
-        length = k.cast(Val(k, size.ir, DType.I64, 1), self.grid)
-        one, half = k.const(1.0, self.grid), k.const(0.5, self.grid)
-        low, high = (k.const(0.0, self.grid), length - one) if self.corners else (-half, length - half)
-        place = (value + one) * half * (length - one) if self.corners else ((value + one) * length - one) * half
-        if self.taps == 1:
-            place = k.intrinsic("llvm.roundeven", place)
-        if self.padding == "border" and self.taps < 4:
-            # Cubic taps are moved to the edge one by one, as onnxruntime does; onnx.reference moves the place.
-            place = minimum(k, maximum(k, place, k.const(0.0, self.grid)), length - one)
-        elif self.padding == "reflection":
-            place = _reflected(k, place, low, high)
-        base = k.intrinsic("llvm.floor", place)
-        found = []
-        for index, weight in enumerate(self._weights(k, place - base)):
-            coordinate = base + k.const(index - (self.taps // 2 - 1 if self.taps > 1 else 0), self.grid)
-            if self.padding == "reflection":
-                coordinate = _reflected(k, coordinate, low, high)
-            at = Int(k, k.cast(coordinate, DType.I64).ir)
-            inside = at.within(size) if self.padding == "zeros" else None
-            if inside is None:
-                at = k.max(k.min(at, size - 1), 0)
-            found.append(Tap(at * k.size(f"x{axis}"), weight, inside))
-        return found
-
-    def _weights(self, k: Builder, part: Val) -> list[Val]:
-        """Of the taps, for a place `part` of the way from one pixel to the next."""
-        one = k.const(1.0, self.grid)
-        if self.taps == 1:
-            return [one]
-        if self.taps == 2:
-            return [one - part, part]
-        return [_cubic(k, distance) for distance in (part + one, part, one - part, one + one - part)]
-
-
-def _cubic(k: Builder, distance: Val) -> Val:
-    """Keys' kernel; which of its two pieces holds follows from the order of the taps, so both are tried by distance."""
-    a = k.const(_CUBIC_A, distance.dtype)
-    one, two, three = (k.const(value, distance.dtype) for value in (1.0, 2.0, 3.0))
-    four, five, eight = (k.const(value, distance.dtype) for value in (4.0, 5.0, 8.0))
-    near = ((a + two) * distance - (a + three)) * distance * distance + one
-    far = ((a * distance - five * a) * distance + eight * a) * distance - four * a
-    return k.select(distance.compare("<=", one), near, far)
-
-
-def _reflected(k: Builder, value: Val, low: Val, high: Val) -> Val:
-    """Mirrored at both borders until it lies between them."""
-    span = high - low
-    two = k.const(2.0, value.dtype)
-    period = span * two
-    shifted = value - low
-    turned = shifted - k.intrinsic("llvm.floor", shifted / period) * period
-    mirrored = k.select(turned > span, period - turned, turned)
-    return k.select(_between(value, low, high), value, low + mirrored)
-
-
-def _between(value: Val, low: Val, high: Val) -> Val:
-    return value.compare(">=", low) & value.compare("<=", high)
 
 
 @dataclass(frozen=True)

@@ -133,40 +133,42 @@ class Determinant(Kernel):
     for c in range(n):  swap row c with that of the largest |x[r, c]|, r >= c;  y = y * x[c, c]
         for r in range(c + 1, n):  x[r, :] = x[r, :] - x[r, c] / x[c, c] * x[c, :]
 
-    Scratch memory holds a copy of the matrix.
+    Scratch memory holds a copy of the matrix, its rows `pitch` apart, a multiple of a vector. Columns before c of a row
+    are of no use any more, and take part where vectors begin before it.
     """
 
     dtype: DType
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """x, y and the number of rows."""
-        return (Parameter("x", self.dtype), Parameter("y", self.dtype), Parameter("n"))
+        """x, y, the number of rows and how far apart the copy's are."""
+        return (Parameter("x", self.dtype), Parameter("y", self.dtype), Parameter("n"), Parameter("pitch"))
 
     def emit(self, k: Builder) -> None:
         """See the class."""
-        n, rows = k.size("n"), k.workspace(self.dtype)
+        n, pitch, lanes, rows = k.size("n"), k.size("pitch"), k.target.lanes(self.dtype), k.workspace(self.dtype)
         with k.loop(k.end, start=k.begin) as item:
-            _copy(k, k.pointer("x") + item * n * n, rows, n * n)
+            with k.loop(n) as row:
+                _padded(k, k.pointer("x") + (item * n + row) * n, rows + row * pitch, lanes)
             result = [k.const(1.0, self.dtype)]
             with k.loop(n, carry=result) as c:
-                pivot = self._largest(k, rows, c)
-                own, other = rows + c * n, rows + pivot * n
-                with k.loop(n, start=c) as at:
-                    a, b = k.load(own + at), k.load(other + at)
+                pivot, first = self._largest(k, rows, c), c // lanes * lanes
+                own, other = rows + c * pitch, rows + pivot * pitch
+                with k.loop(pitch, start=first, step=lanes) as at:
+                    a, b = k.load(own + at, lanes), k.load(other + at, lanes)
                     k.store(b, own + at)
                     k.store(a, other + at)
                 corner = k.load(own + c)
                 result[0] = k.select(pivot.equals(c), result[0], -result[0]) * corner
                 with k.loop(n, start=c + 1) as row:
-                    self._eliminate(k, own, rows + row * n, c)
+                    self._eliminate(k, own, rows + row * pitch, c)
             k.store(result[0], k.pointer("y") + item)
 
     def _largest(self, k: Builder, rows: Ptr, c: Int) -> Int:
         """The row from c on whose element in column c is largest."""
-        n = k.size("n")
+        n, pitch = k.size("n"), k.size("pitch")
         best = [k.const(-1.0, self.dtype), number(k, c)]
         with k.loop(n, start=c, carry=best) as row:
-            size = k.intrinsic("llvm.fabs", k.load(rows + (row * n + c)))
+            size = k.intrinsic("llvm.fabs", k.load(rows + (row * pitch + c)))
             more = size > best[0]
             best[:] = [k.select(more, size, best[0]), k.select(more, number(k, row), best[1])]
         return Int(k, best[1].ir)
@@ -176,6 +178,14 @@ class Determinant(Kernel):
         corner = k.load(own + c)
         nothing = corner.compare("==", k.const(0.0, self.dtype))
         factor = k.load(row + c) / corner
-        factor = k.select(nothing, k.const(0.0, self.dtype), factor)
-        with k.loop(k.size("n"), start=c) as at:
-            k.store(k.load(row + at) - factor * k.load(own + at), row + at)
+        lanes = k.target.lanes(self.dtype)
+        factor = k.broadcast(k.select(nothing, k.const(0.0, self.dtype), -factor), lanes)
+        with k.loop(k.size("pitch"), start=c // lanes * lanes, step=lanes) as at:
+            k.store(k.fma(factor, k.load(own + at, lanes), k.load(row + at, lanes)), row + at)
+
+
+def _padded(k: Builder, source: Ptr, target: Ptr, lanes: int) -> None:
+    """Copy a row, with zeros up to a multiple of a vector."""
+    n = k.size("n")
+    with k.loop(n, step=lanes) as at:
+        k.store(k.load(source + at, lanes, k.first_lanes(n - at, lanes)), target + at)

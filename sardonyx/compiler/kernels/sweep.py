@@ -44,7 +44,9 @@ def taps_between(k: Builder, axis: int, corner: Int, low: Int, high: Int, *, dil
     return before, k.min(until, k.size(f"taps{axis}"))
 
 
-def row_at(k: Builder, inputs: Ptr, spatial: int, row: Int) -> tuple[Ptr, list[Int], list[Range]]:
+def row_at(
+    k: Builder, inputs: Ptr, spatial: int, row: Int, *, dilated: bool = True
+) -> tuple[Ptr, list[Int], list[Range]]:
     """For an output row: the address of its windows' corner (at 0 on the last axis), and for each outer axis the
     corner's coordinate and the taps inside the input.
     """
@@ -54,7 +56,8 @@ def row_at(k: Builder, inputs: Ptr, spatial: int, row: Int) -> tuple[Ptr, list[I
         rest = rest // k.size(f"out{axis}")
     base = inputs + rest * k.size("x_row")
     corner = [at * k.size(f"stride{a}") - k.size(f"pad{a}") for a, at in enumerate(position)]
-    outer = [taps_between(k, a, at, k.index(0), k.size(f"size{a}")) for a, at in enumerate(corner)]
+    sizes = [k.size(f"size{axis}") for axis in range(spatial - 1)]
+    outer = [taps_between(k, a, at, k.index(0), sizes[a], dilated=dilated) for a, at in enumerate(corner)]
     for axis, at in enumerate(corner):
         base = base + at * k.size(f"x{axis}")
     return base, corner, outer

@@ -11,7 +11,7 @@ from sardonyx.compiler.dtypes import DType
 from sardonyx.compiler.layout import collapse
 from sardonyx.compiler.program import Kernel, View
 
-TILE = 32
+TILE = 64
 """Rows and columns of an item: what it reads and writes of both stays in the nearest cache until each line is used up,
 whatever lies between rows."""
 _LEAST_BYTES = 4
