@@ -299,7 +299,8 @@ def recurrent_network() -> None:
         y = lstm(x)[0]
     builder.add_simple_rnn(
         "rnn", rnn.weight_hh_l0.detach().numpy(), nn.Linear(10, 4).weight.detach().numpy(),
-        (rnn.bias_ih_l0 + rnn.bias_hh_l0).detach().numpy(), 4, 10, "TANH", ["y", "r"], ["out", "r_out"], output_all=True,
+        (rnn.bias_ih_l0 + rnn.bias_hh_l0).detach().numpy(), 4, 10, "TANH", ["y", "r"], ["out", "r_out"],
+        output_all=True,
     )  # fmt: skip
     layer = builder.nn_spec.layers[1].simpleRecurrent
     weight = torch.tensor(layer.weightMatrix.floatValue).reshape(4, 10)
@@ -337,7 +338,10 @@ def record_sklearn() -> None:
         "svc": svm.SVC(probability=True, random_state=2, gamma=0.5).fit(x, two),
         "svc_votes": svm.SVC(gamma=0.5).fit(x, words),
         "scaled": pipeline.Pipeline(
-            [("scale", preprocessing.StandardScaler()), ("norm", preprocessing.Normalizer()), ("line", linear_model.LinearRegression())]
+            [
+                ("scale", preprocessing.StandardScaler()), ("norm", preprocessing.Normalizer()),
+                ("line", linear_model.LinearRegression()),
+            ]
         ).fit(x, value),
     }  # fmt: skip
     names = [f"f{i}" for i in range(5)]

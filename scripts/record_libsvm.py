@@ -10,11 +10,13 @@ says without probabilities; values, for regression), `NAME/scores` (decision val
 
 from __future__ import annotations
 
+from ctypes import c_double
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from libsvm.svmutil import svm_parameter, svm_predict, svm_problem, svm_save_model, svm_train
+from libsvm.svm import gen_svm_nodearray, libsvm
+from libsvm.svmutil import svm_load_model, svm_parameter, svm_problem, svm_save_model, svm_train
 
 DATA = Path(__file__).parents[1] / "tests/convert/data/libsvm"
 FEATURES = 5
@@ -43,6 +45,18 @@ def sparse(rows: np.ndarray[Any, Any]) -> list[dict[int, float]]:
     return [{i + 1: float(value) for i, value in enumerate(row) if value} for row in rows]
 
 
+def predicted(model: Any, row: dict[int, float], kernel: bool) -> tuple[float, list[float], list[float]]:
+    """Label or value, decision values, probabilities. (svmutil.svm_predict writes beyond its buffer for nu_svc.)"""
+    nodes, _ = gen_svm_nodearray(row, isKernel=kernel)
+    classes = model.get_nr_class()
+    scores = (c_double * max(classes * (classes - 1) // 2, 1))()
+    label = libsvm.svm_predict_values(model, nodes, scores)
+    chances = (c_double * classes)()
+    if model.is_probability_model() and model.get_svm_type() < 3:
+        libsvm.svm_predict_probability(model, nodes, chances)
+    return label, list(scores), list(chances)
+
+
 def targets(x: np.ndarray[Any, Any], classes: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     score = x[:, 0] + np.sin(2 * x[:, 1]) + 0.3 * rng.normal(size=len(x))
     if classes < 2:
@@ -54,6 +68,7 @@ def targets(x: np.ndarray[Any, Any], classes: int, rng: np.random.Generator) -> 
 def main() -> None:
     DATA.mkdir(parents=True, exist_ok=True)
     recorded = {}
+    kept: list[Any] = []  # libsvm keeps pointers to what these own
     for seed, (name, (options, classes)) in enumerate(CASES.items()):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(60, FEATURES)).astype(np.float32)
@@ -66,14 +81,16 @@ def main() -> None:
             gram = (x @ x.T + 1).astype(np.float32)
             given = [{0: i + 1, **{j + 1: float(v) for j, v in enumerate(row)}} for i, row in enumerate(gram)]
             asked = [{0: 1, **{j + 1: float(v) for j, v in enumerate(row)}} for row in rows]
-        model = svm_train(svm_problem(y, given, isKernel=kernel), svm_parameter(options + " -q"))
+        kept += [svm_problem(y, given, isKernel=kernel), svm_parameter(options + " -q")]
+        model = svm_train(*kept[-2:])
         svm_save_model(str(DATA / f"{name}.model"), model)
-        label, _, scores = svm_predict([], asked, model, "-q")
+        model = svm_load_model(str(DATA / f"{name}.model"))
+        label, scores, chances = zip(*(predicted(model, row, kernel) for row in asked), strict=True)
         recorded[f"{name}/x"] = rows
         recorded[f"{name}/label"] = np.array(label)
         recorded[f"{name}/scores"] = np.array(scores)
         if "-b 1" in options and classes:
-            recorded[f"{name}/probabilities"] = np.array(svm_predict([], asked, model, "-q -b 1")[2])
+            recorded[f"{name}/probabilities"] = np.array(chances)
     np.savez_compressed(DATA / "recorded.npz", **recorded)
 
 

@@ -107,7 +107,7 @@ def emotion(folder: Path, tell: Tell) -> Subject:
     }
     tell("converting the Keras model to ONNX")
     start = time.perf_counter()
-    model = api.convert(sources["emotion"])
+    model = api.read(sources["emotion"]).model
     path = folder / "emotion.onnx"
     file.save(model, path)
     seconds = time.perf_counter() - start

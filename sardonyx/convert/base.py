@@ -87,6 +87,8 @@ class Options:
     batch: int | str = "batch"
     timeout: float = 600.0
     """Seconds that a framework's own exporter may take."""
+    dequantize: bool = False
+    """Quantised activations (TFLite) become floats, and so do inputs and outputs."""
 
 
 class Oracle(Protocol):

@@ -20,17 +20,18 @@ _PACKAGES = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-h
 
 
 def opencv(
-    kind: str, structure: Path, weights: Path, outputs: Mapping[str, str], timeout: float
+    kind: str, structure: Path | str, weights: Path, outputs: Mapping[str, str], timeout: float
 ) -> SubprocessOracle | None:
     """OpenCV on a network of `kind` caffe or darknet; None where it is not installed or too new.
 
-    `outputs` maps the ONNX model's outputs and other names of interest to OpenCV's layers.
+    `structure` is the path of a prototxt, or the text of a cfg. `outputs` maps the ONNX model's outputs to OpenCV's
+    layers; Darknet's have other names there, but the same order.
     """
     found = [version for version in versions(_PACKAGES, "opencv").values() if int(version.split(".")[0]) < 5]
     if not found:
         return None
     arguments = {
-        "kind": kind, "structure": str(structure.absolute()), "weights": str(weights.absolute()),
+        "kind": kind, "structure": structure if isinstance(structure, str) else str(structure.absolute()), "weights": str(weights.absolute()),
         "outputs": dict(outputs),
     }  # fmt: skip
     return SubprocessOracle(
@@ -42,17 +43,32 @@ def run(arguments: dict[str, Any], inputs: dict[str, Array]) -> tuple[None, dict
     """The outputs by their ONNX names."""
     import cv2
 
-    read = {"caffe": cv2.dnn.readNetFromCaffe, "darknet": cv2.dnn.readNetFromDarknet}[arguments["kind"]]
-    net = read(arguments["structure"], arguments["weights"])
+    darknet = arguments["kind"] == "darknet"
+    if darknet:
+        text = np.frombuffer(arguments["structure"].encode(), np.uint8)
+        net = cv2.dnn.readNetFromDarknet(text, np.fromfile(arguments["weights"], np.uint8))
+    else:
+        net = cv2.dnn.readNetFromCaffe(arguments["structure"], arguments["weights"])
     net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
     net.enableFusion(False)
     net.enableWinograd(False)  # a way to convolve with larger errors
     for name, array in inputs.items():
         # Darknet's only input has no name.
-        net.setInput(np.ascontiguousarray(array, np.float32), name if arguments["kind"] == "caffe" else "")
+        net.setInput(np.ascontiguousarray(array, np.float32), "" if darknet else name)
+    if darknet:
+        ends = net.getUnconnectedOutLayersNames()
+        results = net.forward(ends)
+        found = dict(zip(arguments["outputs"], [_boxes(x, len(array)) for x in results], strict=True))
+        # Darknet's softmax gives a row; what OpenCV gives has as many dims as its input.
+        return None, {key: x.reshape(len(x), -1) if key.startswith("soft") else x for key, x in found.items()}
     names = list(dict.fromkeys(arguments["outputs"].values()))
     found = dict(zip(names, net.forward(names), strict=True))
     return None, {name: _rows(found[layer]) for name, layer in arguments["outputs"].items()}
+
+
+def _boxes(array: Array, batch: int) -> Array:
+    """Rows of boxes apart by picture, which OpenCV has one after the other."""
+    return array.reshape(batch, -1, array.shape[-1]) if array.ndim == 2 and len(array) != batch else array
 
 
 def _rows(array: Array) -> Array:

@@ -174,3 +174,18 @@ def broadcast(a: Shape, b: Shape) -> Shape:
             raise Unsupported(f"inputs of shapes {text(a)} and {text(b)} do not fit")
         result.append(y if x == 1 else x if y == 1 else x if x is not None else y)
     return tuple(result)
+
+
+def average(
+    e: Emitter, value: ir.Value, kernel: list[int], stride: list[int], pad: list[int], after: list[int]
+) -> ir.Value:
+    """The mean over windows, of which zeros count up to the padding that was asked for, not what lies after it."""
+    beyond = [max(0, end - p) for end, p in zip(after, pad, strict=True)]
+    if any(beyond) and any(pad):
+        # Of the padding after the end so much as windows cover; more could fit another window.
+        ends = [min(p, end) for end, p in zip(after, pad, strict=True)]
+        value = e.node("Pad", [value, e.constant("pads", [0, 0, *pad, 0, 0, *ends], np.int64)], "padded")
+        pad, after = [0] * len(pad), beyond
+    counted = int(not any(beyond))
+    pads = pad + after
+    return e.node("AveragePool", [value], kernel_shape=kernel, strides=stride, pads=pads, count_include_pad=counted)

@@ -61,6 +61,22 @@ def test_out_of_range(op: str, kind: type, number: int) -> None:
     np.testing.assert_array_equal(session.run(None, {**feeds, "i": good}), before)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int32])
+@pytest.mark.parametrize("number", [5, -6])
+@pytest.mark.parametrize("at", [0, 7, 8, 36])
+def test_one_bad_index_of_a_vector(kind: type, number: int, at: int) -> None:
+    """The error tells the one that is out of range, wherever it stands among those looked at together."""
+    indices = np.random.default_rng(5).integers(-5, 5, (2, 37)).astype(kind)
+    feeds = {"x": floats(5, 37)}
+    session = session_of(Case("vector", [node("GatherElements", "x i")], {**feeds, "i": indices}))
+    bad = indices.copy()
+    bad[1, at] = number
+    with pytest.raises(sardonyx.ExecutionError, match=f"got {number}"):
+        session.run(None, {**feeds, "i": bad})
+    (got,) = session.run(None, {**feeds, "i": indices})
+    np.testing.assert_array_equal(got, np.take_along_axis(feeds["x"], indices.astype(np.int64), 0))
+
+
 def test_one_bad_index_of_many_threads() -> None:
     feeds = {"x": floats(70, 900), "i": np.arange(3000) % 70}
     session = session_of(Case("many", [node("Gather", "x i")], feeds))

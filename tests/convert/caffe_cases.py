@@ -44,10 +44,14 @@ class Net:
         if blobs is not None:
             self.blobs[name] = blobs
         for top in tops:
-            self.channels[top] = channels if channels is not None else self.channels.get(bottoms[0], 0) if bottoms else 0
+            self.channels[top] = (
+                channels if channels is not None else self.channels.get(bottoms[0], 0) if bottoms else 0
+            )
         return tops[0]
 
-    def conv(self, name: str, bottom: str, outputs: int, size: int, *, group: int = 1, rest: str = "", **more: Any) -> str:
+    def conv(
+        self, name: str, bottom: str, outputs: int, size: int, *, group: int = 1, rest: str = "", **more: Any
+    ) -> str:
         """A convolution with a bias, whose weights keep the size of values."""
         inputs = self.channels[bottom]
         rng = seeded(name)
@@ -134,7 +138,9 @@ def write(folder: Path, net: Net, name: str = "net", **options: Any) -> Path:
 # Layers
 
 
-def _one(kind: str, shape: tuple[int, ...] = (2, 4, 7, 6), blobs: list[tuple[int, ...]] | None = None, **options: str) -> Net:
+def _one(
+    kind: str, shape: tuple[int, ...] = (2, 4, 7, 6), blobs: list[tuple[int, ...]] | None = None, **options: str
+) -> Net:
     net = Net({"data": shape})
     rng = seeded(kind + str(options))
     net.add(kind, "out", "data", blobs=[rng.uniform(0.2, 1.5, b) for b in blobs] if blobs else None, **options)
@@ -147,7 +153,13 @@ def _many(kind: str, *shapes: tuple[int, ...], **options: str) -> Net:
     return net
 
 
-def _conv(options: str, weight: tuple[int, ...], shape: tuple[int, ...] = (2, 4, 9, 8), kind: str = "Convolution", bias: int = 0) -> Net:
+def _conv(
+    options: str,
+    weight: tuple[int, ...],
+    shape: tuple[int, ...] = (2, 4, 9, 8),
+    kind: str = "Convolution",
+    bias: int = 0,
+) -> Net:
     net = Net({"data": shape})
     rng = seeded(options + kind)
     blobs = [rng.normal(0, 0.3, weight)] + ([rng.normal(0, 1, bias)] if bias else [])
@@ -305,7 +317,9 @@ def _detection(name: str, options: str, count: int = 30, classes: int = 3, image
         "conf": scores.reshape(images, -1),
         "prior": np.stack([boxes, np.tile([0.1, 0.1, 0.2, 0.2], count)])[None],
     }
-    net.add("DetectionOutput", "out", ["loc", "conf", "prior"], detection_output_param=f"num_classes: {classes} {options}")
+    net.add(
+        "DetectionOutput", "out", ["loc", "conf", "prior"], detection_output_param=f"num_classes: {classes} {options}"
+    )
     return net
 
 
@@ -400,7 +414,9 @@ def ssd() -> Net:
     x = net.relu(net.conv("conv2", x, 12, 3, rest="stride: 2 pad: 1"))
     first = net.add("Normalize", "conv2_norm", x, blobs=[np.full(12, 4.0)],
                     norm_param="across_spatial: false channel_shared: false")  # fmt: skip
-    second = net.relu(net.conv("conv3", net.pool("pool2", x, "pool: MAX kernel_size: 2 stride: 2"), 12, 3, rest="pad: 6 dilation: 6"))
+    second = net.relu(
+        net.conv("conv3", net.pool("pool2", x, "pool: MAX kernel_size: 2 stride: 2"), 12, 3, rest="pad: 6 dilation: 6")
+    )
     heads: dict[str, list[str]] = {"loc": [], "conf": [], "priors": []}
     for source, small, large in ((first, 12, 24), (second, 24, 40)):
         for kind, outputs in (("loc", 16), ("conf", 12)):

@@ -1,21 +1,23 @@
-"""Spares tests of sound files the process that reads every file first; those about damage ask for `probed`."""
+"""Spares tests of sound Keras files the process that reads every file first; those about damage ask for `probed`."""
 
 from __future__ import annotations
 
 import pytest
 
-from sardonyx.convert import keras, keras_probe
+from sardonyx.convert.keras import archive, probe, reader
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _unprobed():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras, "probe", lambda path: None)
+        for module in (archive, reader):
+            patch.setattr(module, "probe", lambda path, where="": None)
         yield
 
 
 @pytest.fixture
 def probed(monkeypatch):
     """Files are probed as for users, with less patience."""
-    monkeypatch.setattr(keras_probe, "PATIENCE", 4.0)
-    monkeypatch.setattr(keras, "probe", keras_probe.probe)
+    monkeypatch.setattr(probe, "PATIENCE", 4.0)
+    for module in (archive, reader):
+        monkeypatch.setattr(module, "probe", probe.probe)

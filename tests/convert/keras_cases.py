@@ -12,10 +12,18 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from sardonyx.convert.base import Options, Source
+from sardonyx.convert.keras import read
+
 DATA = Path(__file__).parent / "data"
 NAMES = sorted(path.stem for path in DATA.glob("*.h5"))
 
 Array = np.ndarray[Any, Any]
+
+
+def convert(path: Path) -> ir.Model:
+    """The model as the reader makes it."""
+    return read(Source(path), Options()).model
 
 
 def recorded(name: str) -> tuple[dict[str, Array], list[Array]]:

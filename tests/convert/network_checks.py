@@ -21,7 +21,9 @@ from sardonyx.errors import SardonyxError
 Array = np.ndarray[Any, Any]
 
 
-def computed(model: ir.Model, inputs: Mapping[str, Array], *, elsewhere: frozenset[str] = frozenset()) -> dict[str, Array]:
+def computed(
+    model: ir.Model, inputs: Mapping[str, Array], *, elsewhere: frozenset[str] = frozenset()
+) -> dict[str, Array]:
     """The outputs by onnxruntime, which Sardonyx's must equal. `elsewhere` are operators that need not run on cpu."""
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
@@ -70,7 +72,9 @@ def mutations(data: bytes, count: int, seed: int) -> list[bytes]:
     return made
 
 
-def survives(path: Path, data: bytes, count: int, read: Callable[[], Any], *, seed: int = 0, limit: float = 5.0) -> None:
+def survives(
+    path: Path, data: bytes, count: int, read: Callable[[], Any], *, seed: int = 0, limit: float = 5.0
+) -> None:
     """Whatever a damaged file holds, reading it ends in a model or in one of our errors, in time."""
     refused = 0
     for changed in mutations(data, count, seed):

@@ -208,7 +208,11 @@ def test_other_outputs_and_shapes(tmp_path):
 
 REFUSED = [
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 rounding: true }", "convolution_param.rounding"),
-    ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 } ristretto_param { bits: 8 }", "ristretto_param"),
+    (
+        "Convolution",
+        "convolution_param { num_output: 4 kernel_size: 3 } ristretto_param { bits: 8 }",
+        "ristretto_param",
+    ),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 2 }", "has shape [4, 3, 3, 3]"),
     ("Convolution", "convolution_param { num_output: 4 }", "kernel_size"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 group: 2 }", "groups"),
@@ -296,7 +300,9 @@ def test_mutations(tmp_path):
 
 def test_what_is_not_caffe_is_not_recognised(tmp_path):
     model = ir.to_proto(read(write(tmp_path, NETWORKS["squeezenet"]())).model)
-    for i, data in enumerate((model.SerializeToString(), b"some text", b"\x89HDF\r\n\x1a\n", b"\x0a\x05hello" * 9, b"PK\x03\x04")):
+    for i, data in enumerate(
+        (model.SerializeToString(), b"some text", b"\x89HDF\r\n\x1a\n", b"\x0a\x05hello" * 9, b"PK\x03\x04")
+    ):
         (tmp_path / f"{i}").write_bytes(data)
         assert not caffe.recognises(Source(tmp_path / f"{i}"))
     assert not caffe.recognises(Source(tmp_path))
@@ -323,6 +329,12 @@ def test_opencv_is_not_asked_where_it_computes_something_else(tmp_path, monkeypa
     monkeypatch.setattr("sardonyx.convert.caffe.opencv.opencv", lambda *given: given)
     from sardonyx.convert.caffe.files import open_network
 
-    for name, asked in (("lrn", False), ("conv", True), ("conv_3d", False), ("inner_transposed", False), ("swish", False)):
+    for name, asked in (
+        ("lrn", False),
+        ("conv", True),
+        ("conv_3d", False),
+        ("inner_transposed", False),
+        ("swish", False),
+    ):
         network = open_network(Source(write(tmp_path, LAYERS[name])), Options())
         assert (oracle(network, {"out": "out"}, 9) is not None) == asked

@@ -133,6 +133,7 @@ def _sequences() -> Iterator[Case]:
             {"x": floats(4, 4, 19), "c": np.array([True, False, True])},
         )
     yield Case("Det", [node("Det", "x")], {"x": floats(3, 2, 5, 5)})
+    yield Case("Det-long-rows", [node("Det", "x")], {"x": floats(3, 21, 21) + 4 * np.eye(21, dtype=np.float32)})
     yield Case("Det-singular", [node("Det", "x")], {"x": np.ones((4, 3, 3), np.float32)})
     yield Case("Det-permuted", [node("Det", "x")], {"x": np.eye(4, dtype=np.float32)[[2, 0, 3, 1]]})
 

@@ -178,6 +178,17 @@ def _convolutions() -> Iterator[Case]:
         {"w": floats(3, 16, 3, 3), "b": floats(3)},
     )
     yield Case("Conv-weights-fed", [node("Conv", "x w", pads=[1] * 4)], {**image, "w": floats(9, 6, 3, 3)})
+    for stride in (1, 2, 3):
+        window = {"group": 6, "pads": [1, 2, 1, 0], "strides": [1, stride], "dilations": [2, 1]}
+        wide, taps = {"x": floats(2, 6, 7, 61)}, {"w": floats(6, 1, 3, 3), "b": floats(6)}
+        yield Case(f"Conv-depthwise-planes-{stride}", [node("Conv", "x w b", **window)], wide, taps)
+        behind = [node("Conv", "x w b", "c", **window), node("Relu", "c", "r"), node("Mul", "r s")]
+        each = {**wide, "s": floats(2, 6, 1, 1)}
+        yield Case(f"Conv-depthwise-planes-{stride}-scaled", behind, each, taps)
+    line, cube = {"x": floats(2, 5, 40)}, {"x": floats(1, 4, 3, 5, 18)}
+    yield Case("Conv-depthwise-planes-1d", [node("Conv", "x w", group=5, pads=[2, 2])], line, {"w": floats(5, 1, 5)})
+    filters = {"w": floats(4, 1, 2, 3, 2)}
+    yield Case("Conv-depthwise-planes-3d", [node("Conv", "x w", group=4, pads=[1] * 6)], cube, filters)
     yield Case("Conv-depthwise-fed", [node("Conv", "x w", group=6)], {**image, "w": floats(6, 1, 3, 3)})
     yield Case(
         "Conv-swish",

@@ -21,13 +21,39 @@ _WINDOWS = {
 
 
 def _windows() -> Iterator[Case]:
-    image = {"x": floats(2, 11, 10, 13)}
+    """Of images plane by plane, as they are fed, and channels last, as they are behind a convolution."""
+    image, filters = {"x": floats(2, 11, 10, 13)}, {"k": floats(19, 11, 1, 1)}
     for name, window in _WINDOWS.items():
         for op in ("MaxPool", "AveragePool", "LpPool"):
             yield Case(f"{op}-{name}", [node(op, "x", **window)], image, opset=22)
+            behind = [node("Conv", "x k", "c"), node(op, "c", **window)]
+            yield Case(f"{op}-{name}-channels-last", behind, image, filters, opset=22)
         for order in (0, 1):
             both = node("MaxPool", "x", "m y", storage_order=order, **window)
             yield Case(f"MaxPool-{name}-indices-{order}", [both], image, opset=22)
+
+
+def _planes() -> Iterator[Case]:
+    """Rows of several vectors, with and without an edge; every stride; nodes behind; sums that count the padding."""
+    wide = {"x": floats(2, 3, 9, 71)}
+    for stride in (1, 2, 3, 4, 5):
+        window = {"kernel_shape": [3, 3], "strides": [2, stride], "pads": [1, 1, 1, 1]}
+        for op in ("MaxPool", "AveragePool", "LpPool"):
+            yield Case(f"{op}-planes-{stride}", [node(op, "x", **window)], wide)
+        counted = node("AveragePool", "x", count_include_pad=1, ceil_mode=1, dilations=[1, 2], **window)
+        yield Case(f"AveragePool-planes-{stride}-padded", [counted], wide, opset=22)
+    behind = [node("MaxPool", "x", "m", kernel_shape=[2, 5]), node("Mul", "m s", "t"), node("Add", "t r")]
+    scaled = {**wide, "r": floats(2, 3, 8, 67)}
+    yield Case("MaxPool-planes-epilogue", behind, scaled, {"s": floats(3, 1, 1)})
+    outside = {"kernel_shape": [2, 2], "strides": [9, 1], "pads": [1, 1, 1, 1]}
+    yield Case("AveragePool-planes-narrow", [node("AveragePool", "x", **outside)], {"x": floats(1, 2, 3, 4)})
+    infinite = {"x": np.where(floats(1, 2, 6, 40) > 1, np.inf, floats(1, 2, 6, 40)).astype(np.float32)}
+    yield Case("MaxPool-planes-infinite", [node("MaxPool", "x", kernel_shape=[3, 3], pads=[1] * 4)], infinite)
+    yield Case("MaxPool-planes-1d", [node("MaxPool", "x", kernel_shape=[3], strides=[2])], {"x": floats(2, 5, 50)})
+    cube = {"kernel_shape": [2, 3, 2], "pads": [0, 1, 1, 1, 0, 1]}
+    yield Case("AveragePool-planes-3d", [node("AveragePool", "x", **cube)], {"x": floats(2, 3, 4, 5, 21)})
+    double = {"x": floats(1, 3, 8, 19).astype(np.float64)}
+    yield Case("MaxPool-planes-double", [node("MaxPool", "x", kernel_shape=[2, 3], strides=[1, 2])], double)
 
 
 def _norms() -> Iterator[Case]:
@@ -72,4 +98,4 @@ def _places() -> Iterator[Case]:
     yield Case("MaxPool-double-indices", [node("MaxPool", "x", "m y", kernel_shape=[2, 2])], double)
 
 
-CASES: tuple[Case, ...] = (*_windows(), *_norms(), *_places())
+CASES: tuple[Case, ...] = (*_windows(), *_planes(), *_norms(), *_places())

@@ -115,6 +115,12 @@ def _resized_otherwise() -> Iterator[Case]:
     yield Case(
         "Resize-10", [node("Resize", "x s", mode="linear")], image, {"s": np.array([1, 1, 2, 3], np.float32)}, 10
     )
+    for times in (2, 3, 8, 9):
+        scales = np.array([1, 1, 2, times], np.float32)
+        nodes = [node("Resize", "x _ s", "r"), node("Mul", "r b")]
+        weights = {"s": scales, "b": floats(3, 1, 1)}
+        yield Case(f"Resize-nearest-{times}-times", nodes, {"x": floats(2, 3, 5, 43)}, weights)
+    yield Case("Resize-nearest-long", [node("Resize", "x _ s")], {"x": floats(1, 3000)}, {"s": scales[[0, 2]] * 1.5})
     for mode in ("nearest", "linear"):
         scales = np.array([1, 1, 2, 3], np.float32)
         yield Case(f"Upsample-9-{mode}", [node("Upsample", "x s", mode=mode)], image, {"s": scales}, 9)
@@ -175,6 +181,9 @@ def _sampled() -> Iterator[Case]:
                 for corners in (0, 1):
                     nodes = [node("GridSample", "x g", mode=mode, padding_mode=padding, align_corners=corners)]
                     yield Case(f"GridSample-{channels}-{mode}-{padding}-{corners}", nodes, {"x": x, "g": grid})
+    planes = {"x": floats(2, 3, 9, 7), "s": floats(3, 1, 1), "g": floats(2, 11, 67, 2, scale=0.9)}
+    nodes = [node("GridSample", "x g", "p"), node("Mul", "p s", "m"), node("Relu", "m")]
+    yield Case("GridSample-planes-epilogue", nodes, planes)
     far = np.array([[[[1e6, -1e6], [1e6, 3], [-1, 1], [1, 1]]]], np.float32)
     nodes = [
         node("GridSample", "x g"),
@@ -186,11 +195,11 @@ def _sampled() -> Iterator[Case]:
         volume = {"x": floats(2, 4, 3, 4, 5), "g": floats(2, 2, 3, 4, 3)}
         yield Case(f"GridSample-volume-{mode}", [node("GridSample", "x g", mode=mode)], volume)
     for corners in (0, 1):
-        for size in ([2, 3, 5, 6], [2, 3, 4, 5, 6]):
+        for size in ([2, 3, 5, 6], [2, 3, 4, 5, 6], [2, 3, 5, 45], [2, 3, 2, 4, 45]):
             rank = len(size) - 2
             theta = {"t": floats(2, rank, rank + 1)}
             nodes = [node("AffineGrid", "t s", align_corners=corners)]
-            yield Case(f"AffineGrid-{rank}-{corners}", nodes, theta, {"s": np.array(size)})
+            yield Case(f"AffineGrid-{size[2:]}-{corners}", nodes, theta, {"s": np.array(size)})
 
 
 def _regions() -> Iterator[Case]:

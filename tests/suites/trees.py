@@ -204,7 +204,7 @@ def _regressors(random: np.random.Generator) -> Iterator[Case]:
 
 
 def _classifiers(random: np.random.Generator) -> Iterator[Case]:
-    x = floats(33, 9)
+    x = random.standard_normal((33, 9)).astype(np.float32)
     for outputs in ("y scores", "label y"):
         trees = [random_tree(random, 5, 9, _GRID, targets=3) for _ in range(13)]
         attributes = listed(trees, "class") | {"classlabels_int64s": [3, 1, 2]}

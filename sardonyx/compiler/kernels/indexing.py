@@ -186,9 +186,10 @@ class IndexElements(Kernel):
         """As many elements as there are lanes."""
         here, size = indices + first * k.size("indices_step"), k.size("size")
         found = [checked_index(k, here, size)] if lanes == 1 else _checked_indices(k, k.load(here, lanes), size)
+        x, other = x + first * k.size("x_step"), other + first * k.size("other_step")
         for lane, index in enumerate(found):
-            at = x + ((first + lane) * k.size("x_step") + index * k.size("x_axis"))
-            place = other + (first + lane) * k.size("other_step")
+            at = x + (k.size("x_step") * lane + index * k.size("x_axis"))
+            place = other + k.size("other_step") * lane
             if self.combine is None:
                 k.store(k.load(at), place)
             else:

@@ -132,8 +132,14 @@ class PlaneWindows(Kernel):
     def _tile(self, k: Builder, tile: _Tile, place: tuple[Ptr, Sequence[Ptr], Int, Int]) -> None:
         result = self._weighed(k, tile) if self.combine == "weighed" else self._pooled(k, tile)
         target, operands, channel, pixel = place
-        mask = k.first_lanes(tile.count, result.lanes) if tile.inside is not None else None
-        k.store(self.epilogue.apply(k, result, operands, channel, pixel, mask), target + pixel, mask)
+
+        def store(mask: Val | None = None) -> None:
+            k.store(self.epilogue.apply(k, result, operands, channel, pixel, mask), target + pixel, mask)
+
+        if tile.inside is None:
+            store()
+        else:  # masked stores are slow on some processors
+            k.either(tile.count >= result.lanes, store, lambda: store(k.first_lanes(tile.count, result.lanes)))
 
     def _rows(self, k: Builder, tile: _Tile, acc: list[Val], body: Callable[[Ptr], None]) -> None:
         """Call `body` with the address of each row of taps that is inside the input."""

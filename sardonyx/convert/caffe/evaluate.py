@@ -90,7 +90,9 @@ def _convolve(s: Step, x: Array) -> Array:
     p, (kernel, stride, pad, dilation) = s.options("convolution_param"), _windows(s)
     groups, outputs = p.int("group", 1), p.int("num_output", 0)
     padded = np.pad(x, [(0, 0), (0, 0), *[(n, n) for n in pad]])
-    sizes = [(n - d * (k - 1) - 1) // t + 1 for n, d, k, t in zip(padded.shape[2:], dilation, kernel, stride, strict=True)]
+    sizes = [
+        (n - d * (k - 1) - 1) // t + 1 for n, d, k, t in zip(padded.shape[2:], dilation, kernel, stride, strict=True)
+    ]
     channels = x.shape[1] // groups
     weights = s.blobs[0].reshape(groups, outputs // groups, channels, *kernel)
     result = np.zeros((x.shape[0], groups, outputs // groups, *sizes))
@@ -110,7 +112,9 @@ def _deconvolution(s: Step) -> list[Array]:
     for x in s.inputs:
         apart = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
         weights = s.blobs[0].reshape(groups, apart.shape[2], outputs // groups, *kernel)
-        whole = [(n - 1) * t + d * (k - 1) + 1 for n, t, d, k in zip(x.shape[2:], stride, dilation, kernel, strict=True)]
+        whole = [
+            (n - 1) * t + d * (k - 1) + 1 for n, t, d, k in zip(x.shape[2:], stride, dilation, kernel, strict=True)
+        ]
         canvas = np.zeros((x.shape[0], groups, outputs // groups, *whole))
         for tap in itertools.product(*map(range, kernel)):
             places = tuple(slice(t * d, t * d + (n - 1) * step + 1, step)
@@ -456,7 +460,9 @@ def _detection_output(s: Step) -> list[Array]:
             if label != p.int("background_label_id", 0):
                 own = location[image, :, 0 if p.bool("share_location", True) else label]
                 boxes = _boxes(p, own, prior, variance)
-                kept += [(scores[image, i, label], label, i, boxes[i]) for i in _suppress(p, boxes, scores[image, :, label])]
+                kept += [
+                    (scores[image, i, label], label, i, boxes[i]) for i in _suppress(p, boxes, scores[image, :, label])
+                ]
         most = p.int("keep_top_k", -1)
         best = sorted(kept, key=lambda item: -item[0])[: most if most >= 0 else None]
         best.sort(key=lambda item: (item[1], -item[0]))

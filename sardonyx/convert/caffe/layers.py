@@ -494,5 +494,3 @@ RULES: dict[str, tuple[str, Rule]] = {
     "Tile": ("tile_param", _tile),
 }
 """By type: the message with its options, and what emits it."""
-
-

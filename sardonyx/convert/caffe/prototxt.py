@@ -141,9 +141,7 @@ def parse(text: str, where: str) -> Message:
     return root
 
 
-def _field(
-    message: Message, name: str, tokens: Iterator[_Token], stack: list[tuple[Message, str]], where: str
-) -> None:
+def _field(message: Message, name: str, tokens: Iterator[_Token], stack: list[tuple[Message, str]], where: str) -> None:
     kind, token, line = next(tokens, ("end", "the end of the file", 0))
     if token == ":":
         kind, token, line = next(tokens, ("end", "the end of the file", 0))

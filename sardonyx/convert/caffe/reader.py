@@ -253,5 +253,3 @@ def _channels(blob: str, network: Network) -> int:
         if blob in layer.bottoms and layer.type == "Convolution" and stored and np.ndim(stored[0]) == 4:
             return int(stored[0].shape[1]) * layer.message.message("convolution_param").int("group", 1)
     return 0
-
-

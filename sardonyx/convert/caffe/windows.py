@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from sardonyx.convert.caffe.layers import Call, Rule
 from sardonyx.convert.caffe.prototxt import Message
-from sardonyx.convert.shaped import Tensor, Unsupported
+from sardonyx.convert.shaped import Tensor, Unsupported, average
 
 MAX_WINDOW = 2**16
 
@@ -117,21 +117,6 @@ def _pooling(c: Call) -> list[Tensor]:
     if method == "MAX":
         return [c.tensor(c.node("MaxPool", [x.value], kernel_shape=kernel, strides=stride, pads=pad + after), shape)]
     return [c.tensor(average(c, x.value, kernel, stride, pad, after), shape)]
-
-
-def average(
-    c: Call, value: ir.Value, kernel: list[int], stride: list[int], pad: list[int], after: list[int]
-) -> ir.Value:
-    """The mean over windows, of which zeros count up to the padding that was asked for, not what lies after it."""
-    beyond = [max(0, end - p) for end, p in zip(after, pad, strict=True)]
-    if any(beyond) and any(pad):
-        # Of the padding after the end so much as windows cover; more could fit another window.
-        ends = [min(p, end) for end, p in zip(after, pad, strict=True)]
-        value = c.node("Pad", [value, c.constant("pads", [0, 0, *pad, 0, 0, *ends], np.int64)], "padded")
-        pad, after = [0, 0], beyond
-    counted = int(not any(beyond))
-    pads = pad + after
-    return c.node("AveragePool", [value], kernel_shape=kernel, strides=stride, pads=pads, count_include_pad=counted)
 
 
 def _rounds_up(p: Message) -> bool:

@@ -102,7 +102,13 @@ def _pooling(kind: str) -> Callable[[list[Array], Given], Array]:
         for r in range(sizes[0]):
             for c in range(sizes[1]):
                 window = image[:, :, r * sy : r * sy + kh, c * sx : c * sx + kw]
-                out[:, :, r, c] = window.max((2, 3)) if kind == "max" else window.sum((2, 3)) / (kh * kw)
+                if kind == "max":
+                    out[:, :, r, c] = window.max((2, 3))
+                    continue
+                rows = min(r * sy + kh, x[0].shape[2] + ph) - max(r * sy, ph)
+                columns = min(c * sx + kw, x[0].shape[3] + pw) - max(c * sx, pw)
+                counted = kh * kw if o.get("pad_value", 0) is not None else rows * columns
+                out[:, :, r, c] = window.sum((2, 3)) / counted
         return out
 
     return rule
@@ -129,7 +135,8 @@ def _index(item: Any) -> Any:
 def _reshape(x: list[Array], o: Given) -> Array:
     shape = [int(size) for size in o["shape"]]
     # A traced chain's first dim is the batch it was traced with.
-    return x[0].reshape([-1 if o.get("_live") else shape[0], *shape[1:]])
+    open_batch = x[0].shape[0] if -1 in shape[1:] else -1
+    return x[0].reshape([open_batch if o.get("_live") else shape[0], *shape[1:]])
 
 
 def _broadcast(x: list[Array], o: Given) -> Array:
@@ -189,11 +196,14 @@ def _sigmoid(v: Array) -> Array:
 _RULES: dict[str, Callable[[list[Array], Given], Any]] = {
     "Convolution2DFunction": _convolution, "Deconvolution2DFunction": _deconvolution,
     "LinearFunction": lambda x, o: x[0] @ x[1].T + (x[2] if len(x) > 2 else 0), "FixedBatchNormalization": _norm,
-    "MaxPooling2D": _pooling("max"), "AveragePooling2D": _pooling("average"), "ReLU": lambda x, o: x[0].clip(0),
+    "MaxPooling2D": _pooling("max"), "AveragePooling2D": _pooling("average"),
+    "MaxPoolingND": _pooling("max"),
+    "AveragePoolingND": _pooling("average"), "Mean": _reduce(np.mean), "ReLU": lambda x, o: x[0].clip(0),
     "Sigmoid": lambda x, o: _sigmoid(x[0]), "Tanh": lambda x, o: np.tanh(x[0]),
     "LeakyReLU": lambda x, o: np.where(x[0] < 0, x[0] * o["slope"], x[0]),
     "ELU": lambda x, o: np.where(x[0] < 0, o["alpha"] * np.expm1(x[0].clip(None, 0)), x[0]),
-    "ClippedReLU": lambda x, o: x[0].clip(0, o["cap"]), "Clip": lambda x, o: np.clip(x[0], o.get("x_min", -np.inf), o.get("x_max", np.inf)),
+    "ClippedReLU": lambda x, o: x[0].clip(0, o["cap"]),
+    "Clip": lambda x, o: np.clip(x[0], o.get("x_min", -np.inf), o.get("x_max", np.inf)),
     "Softplus": lambda x, o: np.logaddexp(0, o.get("beta", 1.0) * x[0]) / o.get("beta", 1.0),
     "Swish": lambda x, o: x[0] * _sigmoid(x[0] * x[1]), "Softmax": lambda x, o: np.exp(_log_softmax(x, o)),
     "LogSoftmax": _log_softmax, "Concat": lambda x, o: np.concatenate(x, int(o.get("axis", 1))), "Reshape": _reshape,

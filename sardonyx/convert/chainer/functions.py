@@ -65,6 +65,8 @@ class Emitter:
     def pair(self, first: str, second: str, whole: str, default: int | None = 1) -> list[int]:
         """Height and width, by two attributes or by one."""
         value = self.option(whole)
+        if isinstance(value, list | tuple) and len(value) != 2:
+            raise UnsupportedError(f"windows over {len(value)} axes are not supported")
         sizes = list(value) if isinstance(value, list | tuple) else [value, value] if value is not None else None
         found = [
             self.option(first, sizes[0] if sizes else default),
@@ -173,7 +175,8 @@ def _pooling(op_type: str) -> Rule:
         if op_type == "AveragePool":
             if cover:
                 raise UnsupportedError("cover_all in averages is not supported")
-            attributes["count_include_pad"] = 1
+            # Chainer names the number that padding counts as where it counts.
+            attributes["count_include_pad"] = int(e.option("pad_value", 0) is not None)
         return e.node(op_type, [e.value(0)], **attributes)
 
     return rule
@@ -206,8 +209,14 @@ def _shape(e: Emitter) -> list[int]:
 
 def _reshape(e: Emitter) -> ir.Value:
     sizes = _shape(e)
-    if e.batch is not None and sizes[0] == e.batch and -1 not in sizes[1:]:
-        sizes[0] = -1  # The batch stays open, since the sizes behind it do not change.
+    given = e.step.shapes[0] if e.step.shapes else None
+    if e.batch is not None and sizes[0] == e.batch:  # The batch stays open.
+        if given and given[0] == e.batch:
+            sizes[0] = 0  # as the input has it
+        elif -1 not in sizes[1:]:
+            sizes[0] = -1
+        else:
+            raise UnsupportedError("which of its dims is the batch is not known")
     return e.node("Reshape", [e.value(0), e.constant("shape", sizes, np.int64)], allowzero=0)
 
 
@@ -372,7 +381,9 @@ def _matmul(e: Emitter) -> ir.Value:
 FUNCTIONS: dict[str, Rule] = {
     "Convolution2DFunction": _convolution, "Deconvolution2DFunction": _deconvolution, "LinearFunction": _linear,
     "FixedBatchNormalization": _batch_normalization, "MaxPooling2D": _pooling("MaxPool"),
-    "AveragePooling2D": _pooling("AveragePool"), "ReLU": _plain("Relu"), "Sigmoid": _plain("Sigmoid"),
+    "AveragePooling2D": _pooling("AveragePool"), "MaxPoolingND": _pooling("MaxPool"),
+    "AveragePoolingND": _pooling("AveragePool"),
+    "Mean": _reduce("ReduceMean"), "ReLU": _plain("Relu"), "Sigmoid": _plain("Sigmoid"),
     "Tanh": _plain("Tanh"), "LeakyReLU": _attribute("LeakyRelu", alpha="slope"),
     "ELU": _attribute("Elu", alpha="alpha"), "ClippedReLU": _clipped_relu, "Clip": _clip, "Softplus": _softplus,
     "Swish": _swish, "Softmax": _axis("Softmax", 1), "LogSoftmax": _axis("LogSoftmax", 1), "Concat": _concat,

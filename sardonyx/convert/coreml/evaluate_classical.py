@@ -119,7 +119,7 @@ def _kernels(p: Any, x: Array) -> Array:
     if kernel.HasField("polyKernel"):
         return np.asarray((kernel.polyKernel.gamma * products + kernel.polyKernel.c) ** kernel.polyKernel.degree)
     if kernel.HasField("sigmoidKernel"):
-        return np.tanh(kernel.sigmoidKernel.gamma * products + kernel.sigmoidKernel.c)
+        return np.asarray(np.tanh(kernel.sigmoidKernel.gamma * products + kernel.sigmoidKernel.c))
     return np.asarray(products)
 
 

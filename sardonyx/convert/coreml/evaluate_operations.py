@@ -279,9 +279,9 @@ def _pixel_unshuffle(g: Given) -> Array:
 
 
 def _scatter_nd(g: Given) -> Array:
-    data, indices = g["data"].copy(), g["indices"].astype(int)
+    data, indices = g["data"].copy(), np.asarray(g["indices"], np.int64)
     rule = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}.get(g.get("mode", "add"))
-    where: Any = tuple(np.moveaxis(indices, -1, 0))
+    where: Any = tuple(np.moveaxis(np.asarray(indices), -1, 0))
     if rule is None:
         data[where] = g["updates"]
     else:
@@ -310,7 +310,8 @@ def _band(g: Given) -> Array:
 
 def _one_hot(g: Given) -> Array:
     size = int(g["one_hot_vector_size"])
-    hot = np.where(g["indices"].astype(int)[..., None] == np.arange(size), g.get("on_value", 1), g.get("off_value", 0))
+    same = g["indices"].astype(int)[..., None] == np.arange(size)
+    hot: Array = np.asarray(np.where(same, g.get("on_value", 1), g.get("off_value", 0)))
     return np.moveaxis(hot, -1, int(g.get("axis", -1)))
 
 
@@ -441,7 +442,7 @@ _SIMPLE: dict[str, Callable[[Any], Any]] = {
     "relu": lambda x: np.maximum(x, 0), "softplus": lambda x: np.logaddexp(0, x), "relu6": lambda x: np.clip(x, 0, 6),
     "softsign": lambda x: x / (1 + np.abs(x)), "exp2": np.exp2, "square": np.square, "silu": lambda x: x * sigmoid(x),
     "logical_not": lambda x: ~x.astype(bool), "shape": lambda x: np.array(x.shape),
-    "non_zero": lambda x: np.argwhere(x),
+    "non_zero": np.argwhere,
 }  # fmt: skip
 _TWO: dict[str, Callable[[Any, Any], Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "maximum": np.maximum, "minimum": np.minimum,

@@ -127,11 +127,11 @@ class Files:
 def unpacked(packed: Array, count: int, bits: int, signed: bool) -> Array:
     """Elements of so many bits, one after the other from the lowest bit of each byte, as (u)int8."""
     single = np.unpackbits(packed, bitorder="little")[: count * bits].reshape(count, bits)
-    values = (single << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
+    values: Array = (single << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
     if not signed:
         return values
     half = 1 << (bits - 1)
-    return ((values.astype(np.int16) ^ half) - half).astype(np.int8)
+    return np.asarray((values.astype(np.int16) ^ half) - half, np.int8)
 
 
 def open_files(source: Source) -> Files:

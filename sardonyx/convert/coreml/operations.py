@@ -261,7 +261,7 @@ _SHAPED = ("reshape", "fill", "broadcast_to")
 _FIXED = {"flatten2d": 2, "non_zero": 2, "range_1d": 1, "shape": 1}
 
 
-def result_rank(op: Operation, ranks: Mapping[str, int]) -> int | None:
+def result_rank(op: Operation, ranks: Mapping[str, int]) -> int | None:  # noqa: PLR0911 - one rule a kind
     """The rank of an operation's results by those of its inputs; None where that is not known."""
     given = op.inputs
     found = [

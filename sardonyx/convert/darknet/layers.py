@@ -211,7 +211,9 @@ def _connected(c: Call) -> Tensor:
     if c.o.int("batch_normalize", 0):
         weights, bias = _normalised(weights, bias, *(c.floats.take(outputs) for _ in range(3)))
     given = [flat.value, c.constant("weights", weights), c.constant("biases", bias)]
-    return c.tensor(_activate(c, lambda tag: c.node("Gemm", given, tag, transB=1), "logistic"), (flat.shape[0], outputs))
+    return c.tensor(
+        _activate(c, lambda tag: c.node("Gemm", given, tag, transB=1), "logistic"), (flat.shape[0], outputs)
+    )
 
 
 def _maxpool(c: Call) -> Tensor:
@@ -378,7 +380,9 @@ def _boxes(c: Call, anchors: Array, classes: int, *, sharp: bool, stretch: float
     if not sharp:
         centre, objectness = c.node("Sigmoid", [centre], "centre"), c.node("Sigmoid", [objectness], "objectness")
     if stretch != 1:
-        centre = c.node("Add", [_scaled(c, centre, stretch, "stretched"), c.constant("back", 0.5 - 0.5 * stretch)], "eased")
+        centre = c.node(
+            "Add", [_scaled(c, centre, stretch, "stretched"), c.constant("back", 0.5 - 0.5 * stretch)], "eased"
+        )
     y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     cells = np.stack([x, y], -1)[None, :, :, None]
     centre = c.node("Add", [centre, c.constant("cells", cells)], "in_cells")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
+_CLASSIFIERS = ("TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier")
+
+
 def require(packages: Sequence[str], extra: str, purpose: str, framework: str | None = None) -> dict[str, str]:
     """The versions of packages that `purpose` needs.
 
@@ -88,6 +91,8 @@ def _refuse_unknown(model: ir.Model, where: str) -> None:
 def repaired(model: ir.Model) -> ir.Model:
     """Declared shapes made true, in place: values inside are inferred anew, and a result's dim that inference does not
     tell stays only where it is symbolic or nothing that comes in is open."""
+    import onnx_ir as ir
+
     from sardonyx.model.shapes import infer_shapes
 
     graph = model.graph
@@ -100,6 +105,8 @@ def repaired(model: ir.Model) -> ir.Model:
         for node in inner:
             for value in node.outputs:
                 value.shape = None
+            if node.op_type in _CLASSIFIERS and node.domain == "ai.onnx.ml" and node.outputs[1].dtype is None:
+                node.outputs[1].type = ir.TensorType(ir.DataType.FLOAT)  # which inference does not tell of trees
     infer_shapes(model)
     for value, before in zip(graph.outputs, declared, strict=True):
         if value not in inputs:

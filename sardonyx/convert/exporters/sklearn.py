@@ -58,6 +58,7 @@ def read(source: Source, options: Options) -> Converted:
             value.shape = _with_batch(value.shape, options.batch)
     base.repaired(model)
     oracle = _Estimator(f"scikit-learn {found['scikit-learn']}", estimator, columns, _ranks(model))
+    _declare(model, oracle, options.batch)
     return Converted(
         model,
         format=f"scikit-learn {type(estimator).__name__} ({found['scikit-learn']})",
@@ -73,6 +74,16 @@ def _with_batch(shape: Any, batch: int | str) -> ir.Shape:
     import onnx_ir as ir
 
     return ir.Shape([batch, *(dim if isinstance(dim, int) else dim.value for dim in list(shape)[1:])])
+
+
+def _declare(model: ir.Model, oracle: _Estimator, batch: int | str) -> None:
+    """Shapes of results, which inference cannot tell of trees and the like, as the estimator's own answers have."""
+    rows = batch if isinstance(batch, int) else 3
+    answers = oracle.run(oracle.columns.make(rows, np.random.default_rng(0)))
+    for value in model.graph.outputs:
+        answer = answers.get(value.name or "")
+        if answer is not None and answer.shape[:1] == (rows,):
+            value.shape = _with_batch(answer.shape, batch)
 
 
 def _ranks(model: ir.Model) -> dict[str, int | None]:

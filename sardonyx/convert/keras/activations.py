@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from sardonyx.convert.keras.base import Emitter, Settings, Plan, Tensor, UnsupportedError, brief
+from sardonyx.convert.keras.base import Emitter, Plan, Settings, Tensor, UnsupportedError, brief
 
 Activation = Callable[[Emitter, Tensor, str], Tensor]
 """Emits the function on a tensor; the last node gets the tag."""
@@ -204,7 +204,9 @@ def _relu(options: Settings) -> Plan:
 
 
 def _leaky_relu(options: Settings) -> Plan:
-    return _plan(_operator("LeakyRelu", alpha=options.number("alpha" if options.version[0] == 2 else "negative_slope", 0.3)))
+    return _plan(
+        _operator("LeakyRelu", alpha=options.number("alpha" if options.version[0] == 2 else "negative_slope", 0.3))
+    )
 
 
 def _elu(options: Settings) -> Plan:

@@ -95,5 +95,8 @@ def _missing(path: Path, name: str, names: list[str]) -> ConversionError:
     kinds = [found for found in names if found.startswith("model.weights")]
     got = f"weights as {', '.join(kinds[:4])}" if name == WEIGHTS and kinds else None
     return ConversionError(
-        f"the archive has no {name}", where=str(path), got=got, fix="save the model again with model.save('model.keras')"
+        f"the archive has no {name}",
+        where=str(path),
+        got=got,
+        fix="save the model again with model.save('model.keras')",
     )

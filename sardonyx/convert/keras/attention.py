@@ -18,6 +18,9 @@ from sardonyx.convert.keras.base import Emitter, Plan, Settings, Tensor, Unsuppo
 LOW = -3e38
 """A score that no other comes near, and float32 still holds."""
 
+TAKES_MASKS = (3, 8)
+"""The first version in which MultiHeadAttention takes the masks off its inputs, for whoever reads them later."""
+
 ROWS_OF_ZEROS = (3, 10)
 """The first version in which `keras.layers.Softmax` gives zeros where a mask leaves nothing."""
 
@@ -98,9 +101,7 @@ def _attention_plan(options: Settings, heads: _Heads) -> Plan:
         weights=tuple(f"{part}/{kind}" for part in inside for kind in kinds),
         inputs=None,
         masking="own",
-        arguments=frozenset(
-            "query value key attention_mask use_causal_mask return_attention_scores".split()
-        ),
+        arguments=frozenset(["query", "value", "key", "attention_mask", "use_causal_mask", "return_attention_scores"]),
     )
 
 

@@ -234,7 +234,9 @@ def _functional(name: str, config: Mapping[str, Any], depth: int) -> Network:
     for ref in inputs:
         if ref.layer not in by_name or by_name[ref.layer].class_name != "InputLayer":
             raise MalformedError(f"the input {ref.layer!r} of {name!r} is no InputLayer")
-    keys = (tuple(ends) if isinstance(ends, dict) else () for ends in map(config.get, ("input_layers", "output_layers")))
+    keys = (
+        tuple(ends) if isinstance(ends, dict) else () for ends in map(config.get, ("input_layers", "output_layers"))
+    )
     ordered = tuple(_in_order(name, by_name, calls, outputs))
     return Network(name, by_name, ordered, tuple(inputs), tuple(outputs), *keys)
 
@@ -321,21 +323,29 @@ def _value(value: Any, depth: int = 0, *, refs: bool = False) -> Any:
     if not isinstance(value, dict):
         return value
     kind, config = value.get("class_name"), value.get("config")
-    if kind == "__keras_tensor__" and isinstance(config, dict) and _is_ref(config.get("keras_history")):
-        return Ref(*config["keras_history"][:3])
-    if kind == "__slice__" and isinstance(config, dict):
-        return slice(*(config.get(key) for key in ("start", "stop", "step")))
+    if kind is not None:
+        return _object(kind, config if isinstance(config, dict) else {}, value, depth)
     if refs and value.keys() == {"start", "stop", "step"}:
         return slice(*(_value(value[key], depth + 1, refs=refs) for key in ("start", "stop", "step")))
-    if kind == "__ellipsis__":
-        return ...
-    if kind == "__tuple__" and isinstance(value.get("items"), list):
-        return _value(value["items"], depth + 1)
-    if kind in ("__numpy__", "__tensor__") and isinstance(config, dict):
-        return _value(config.get("value"), depth + 1)
-    if kind is not None:
-        raise MalformedError(f"an argument of its call is a {str(kind)[:40]}")
     return {key: _value(item, depth + 1, refs=refs) for key, item in value.items()}
+
+
+def _object(kind: Any, config: Mapping[str, Any], value: Mapping[str, Any], depth: int) -> Any:
+    """What Keras 3 writes as an object with a class."""
+    match kind:
+        case "__keras_tensor__" if _is_ref(config.get("keras_history")):
+            found: Any = Ref(*config["keras_history"][:3])
+        case "__slice__":
+            found = slice(*(config.get(key) for key in ("start", "stop", "step")))
+        case "__ellipsis__":
+            found = ...
+        case "__tuple__" if isinstance(value.get("items"), list):
+            found = _value(value["items"], depth + 1)
+        case "__numpy__" | "__tensor__" if "value" in config:
+            found = _value(config["value"], depth + 1)
+        case _:
+            raise MalformedError(f"an argument of its call is a {str(kind)[:40]}")
+    return found
 
 
 def _from_zero(

@@ -116,7 +116,7 @@ def _einsum_dense(options: Settings) -> Plan:
             bias = e.weight("bias", [None] * len(bias_axes)).array
             order = [letter for letter in wanted if letter in bias_axes]
             spread = bias.transpose([bias_axes.index(letter) for letter in order])
-            spread = spread.reshape([sizes[c] if c in bias_axes else 1 for c in wanted])  # type: ignore[arg-type]
+            spread = spread.reshape([sizes[c] if c in bias_axes else 1 for c in wanted])
             y = e.tensor(e.node("Add", [y.value, e.constant("bias", spread)], tag="bias_add"), shape)
         return finish(e, y, "")
 

@@ -120,7 +120,7 @@ class _Walk:
         made = LAYERS[layer.class_name](call)
         values = made if isinstance(made, list) else [made]
         keeps = layer.class_name in KEEPS or (self.version[0] == 3 and layer.class_name in KEEPS_3)
-        if keeps:
+        if keeps and values[0] is not call.values[0]:
             values = [Value(values[0].x, call.mask()), *values[1:]]
         if self.kept is not None:
             self.kept[kc.label(path, self.kept)] = values[0].x

@@ -11,9 +11,9 @@ import numpy as np
 from sardonyx.convert.base import Array
 
 
-@dataclass(frozen=True)
+@dataclass
 class Value:
-    """An array and Keras's mask, bool [batch, time]."""
+    """An array and Keras's mask, bool [batch, time], which layers may take off."""
 
     x: Array
     mask: Array | None = None

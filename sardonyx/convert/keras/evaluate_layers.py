@@ -40,7 +40,7 @@ def erf(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x times the share of a normal distribution below x."""
-    return x * 0.5 * (1 + erf(x / math.sqrt(2)))
+    return np.asarray(x * 0.5 * (1 + erf(x / math.sqrt(2))))
 
 
 def elu(x: Array, alpha: float = 1.0) -> Array:
@@ -58,7 +58,7 @@ def _selu(x: Array) -> Array:
 
 
 def _hard_sigmoid_3(x: Array) -> Array:
-    return np.clip(x + 3, 0, 6) / 6
+    return np.asarray(np.clip(x + 3, 0, 6) / 6)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -94,14 +94,14 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 def activate(call: Call, x: Array, key: str = "activation", default: str = "linear") -> Array:
     """`x` through the activation that an option names."""
-    name = call.get(key, default)
+    name = call.config.get(key, default) or "linear"
     if isinstance(name, dict):
         config = name.get("config")
         if name.get("class_name") != "function" and isinstance(config, dict):
             layer = LAYERS[name["class_name"]](Call(config, {}, call.version, (Value(x),), {}))
             assert isinstance(layer, Value)
             return layer.x
-        name = config if name.get("class_name") == "function" else name["class_name"]
+        name = str(config if name.get("class_name") == "function" else name["class_name"])
     if call.version[0] == 3 and name == "hard_sigmoid":
         return _hard_sigmoid_3(x)
     return ACTIVATIONS[name](x)
@@ -110,6 +110,8 @@ def activate(call: Call, x: Array, key: str = "activation", default: str = "line
 def _relu_layer(call: Call) -> Value:
     x, threshold = call.f, call.get("threshold", 0.0)
     slope, limit = (_scalar(call.get(key, 0.0)) for key in ("negative_slope", "max_value"))
+    if not slope and not threshold:
+        return Value(np.clip(x, 0, limit if call.get("max_value") is not None else None))
     y = np.where(x >= threshold, x, slope * (x - threshold))
     if call.get("max_value") is not None:
         y = np.where(x >= threshold, np.minimum(x, limit), y)
@@ -144,7 +146,9 @@ def _back(call: Call, x: Array) -> Array:
     return np.moveaxis(x, -1, 1) if call.get("data_format", "channels_last") == "channels_first" else x
 
 
-def _padding(kind: str, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+def _padding(
+    kind: str, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> list[tuple[int, int]]:
     pads = []
     for size, k, s, d in zip(sizes, kernel, strides, dilation, strict=True):
         reach = d * (k - 1)
@@ -156,12 +160,19 @@ def _padding(kind: str, sizes: Sequence[int], kernel: Sequence[int], strides: Se
     return pads
 
 
-def _taps(x: Array, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[tuple[tuple[int, ...], Array]]:
+def _taps(
+    x: Array, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> list[tuple[tuple[int, ...], Array]]:
     """For each place in the kernel the input under it, [batch, *outputs, channels]."""
-    counts = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[1:-1], kernel, strides, dilation, strict=True)]
+    counts = [
+        (n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[1:-1], kernel, strides, dilation, strict=True)
+    ]
     found = []
     for place in product(*(range(k) for k in kernel)):
-        parts = [slice(p * d, p * d + s * (n - 1) + 1, s) for p, d, s, n in zip(place, dilation, strides, counts, strict=True)]
+        parts = [
+            slice(p * d, p * d + s * (n - 1) + 1, s)
+            for p, d, s, n in zip(place, dilation, strides, counts, strict=True)
+        ]
         found.append((place, x[(slice(None), *parts)]))
     return found
 
@@ -172,21 +183,24 @@ def _geometry(call: Call, rank: int, key: str = "kernel_size") -> tuple[list[int
     return kernel, strides, _numbers(call.get("dilation_rate", 1), rank), call.get("padding", "valid")
 
 
-def _padded(x: Array, kind: str, kernel: list[int], strides: list[int], dilation: list[int], fill: float = 0.0) -> Array:
+def _padded(
+    x: Array, kind: str, kernel: list[int], strides: list[int], dilation: list[int], fill: float = 0.0
+) -> Array:
     pads = _padding(kind, x.shape[1:-1], kernel, strides, dilation)
-    return np.pad(x, [(0, 0), *pads, (0, 0)], constant_values=fill)
+    return np.pad(x, [(0, 0), *pads, (0, 0)], constant_values=fill) if any(map(any, pads)) else x
 
 
 def _conv(rank: int) -> Function:
     def run(call: Call) -> Value:
         kernel, strides, dilation, kind = _geometry(call, rank)
-        x, w, groups = _padded(_last(call, call.f), kind, kernel, strides, dilation), call.weights["kernel"], call.get("groups", 1)
+        x, w = _padded(_last(call, call.f), kind, kernel, strides, dilation), call.weights["kernel"]
+        groups = call.get("groups", 1)
         ins, outs = x.shape[-1] // groups, w.shape[-1] // groups
-        y: Any = 0.0
-        for place, part in _taps(x, kernel, strides, dilation):
-            y = y + np.concatenate(
-                [part[..., g * ins : (g + 1) * ins] @ w[place][:, g * outs : (g + 1) * outs] for g in range(groups)], axis=-1
-            )
+        each = []
+        for g in range(groups):
+            taps = _taps(x[..., g * ins : (g + 1) * ins], kernel, strides, dilation)
+            each.append(reduce(np.add, (part @ w[place][:, g * outs : (g + 1) * outs] for place, part in taps)))
+        y = np.concatenate(each, axis=-1) if groups > 1 else each[0]
         return Value(_back(call, activate(call, y + call.weights.get("bias", 0.0))))
 
     return run
@@ -195,10 +209,14 @@ def _conv(rank: int) -> Function:
 def _depthwise_sum(call: Call, rank: int) -> Array:
     kernel, strides, dilation, kind = _geometry(call, rank)
     x, w = _padded(_last(call, call.f), kind, kernel, strides, dilation), call.weights["depthwise_kernel"]
-    total: Any = 0.0
-    for place, part in _taps(x, kernel, strides, dilation):
-        total = total + part[..., None] * w[place]
-    return np.asarray(total).reshape(*total.shape[:-2], -1)
+    outputs = []
+    for multiple in range(w.shape[-1]):
+        total: Any = 0.0
+        for place, part in _taps(x, kernel, strides, dilation):
+            total = total + part * w[place][:, multiple]
+        outputs.append(total)
+    y = np.stack(outputs, axis=-1)
+    return y.reshape(*y.shape[:-2], -1)
 
 
 def _depthwise(rank: int) -> Function:
@@ -219,8 +237,8 @@ def _conv_transpose(rank: int) -> Function:
         kernel, strides, dilation, kind = _geometry(call, rank)
         x, w = _last(call, call.f), call.weights["kernel"]
         extra = None if call.get("output_padding") is None else _numbers(call.get("output_padding"), rank)
-        sizes = [_deconv_length(n, k, s, d, kind, None if extra is None else extra[i])
-                 for i, (n, k, s, d) in enumerate(zip(x.shape[1:-1], kernel, strides, dilation, strict=True))]  # fmt: skip
+        each = zip(x.shape[1:-1], kernel, strides, dilation, extra or (None,) * rank, strict=True)
+        sizes = [_deconv_length(n, k, s, d, kind, more) for n, k, s, d, more in each]
         # The convolution that goes the other way pads so; what it would see of its padding is cut off here.
         pads = _padding(kind, sizes, kernel, strides, dilation)
         whole = [max(n + before + after, s * (m - 1) + d * (k - 1) + 1) for n, (before, after), s, m, d, k in
@@ -250,11 +268,18 @@ def _pool(rank: int, average: bool) -> Function:
         kernel, strides, _, kind = _geometry(call, rank, "pool_size")
         ones = [1] * rank
         x = _last(call, call.f)
-        parts = [part for _, part in _taps(_padded(x, kind, kernel, strides, ones, 0.0 if average else -np.inf), kernel, strides, ones)]
+        parts = [
+            part
+            for _, part in _taps(
+                _padded(x, kind, kernel, strides, ones, 0.0 if average else -np.inf), kernel, strides, ones
+            )
+        ]
         if not average:
             return Value(_back(call, reduce(np.maximum, parts)))
-        inside = [part for _, part in _taps(_padded(np.ones_like(x), kind, kernel, strides, ones), kernel, strides, ones)]
-        return Value(_back(call, sum(parts) / sum(inside)))
+        inside = [
+            part for _, part in _taps(_padded(np.ones_like(x), kind, kernel, strides, ones), kernel, strides, ones)
+        ]
+        return Value(_back(call, reduce(np.add, parts) / reduce(np.add, inside)))
 
     return run
 
@@ -293,8 +318,10 @@ def _batch_normalization(call: Call) -> Value:
     x = call.f
     axes = _axes(call, x.ndim)
     w = {key: _along(a, axes, x.ndim) if len(axes) == 1 else a for key, a in call.weights.items()}
-    y = (x - w["moving_mean"]) / np.sqrt(w["moving_variance"] + call.get("epsilon", 1e-3))
-    return Value(y * w.get("gamma", 1.0) + w.get("beta", 0.0))
+    y = x - w["moving_mean"]
+    y *= w.get("gamma", 1.0) / np.sqrt(w["moving_variance"] + call.get("epsilon", 1e-3))
+    y += w.get("beta", 0.0)
+    return Value(y)
 
 
 def _layer_normalization(call: Call) -> Value:
@@ -344,7 +371,10 @@ def _normalization(call: Call) -> Value:
     axes = _axes(call, x.ndim)
     if call.get("mean") is not None:
         found = [np.asarray(call.get(key), np.float64) for key in ("mean", "variance")]
-        mean, variance = (a.reshape(-1)[0] if a.size == 1 else _along(a.reshape([x.shape[i] for i in axes]), axes, x.ndim) for a in found)
+        mean, variance = (
+            a.reshape(-1)[0] if a.size == 1 else _along(a.reshape([x.shape[i] for i in axes]), axes, x.ndim)
+            for a in found
+        )
     else:
         mean, variance = (_along(call.weights[key], axes, x.ndim) for key in ("mean", "variance"))
     deviation = np.maximum(np.sqrt(variance), 1e-7)
@@ -370,6 +400,8 @@ def _level(values: Sequence[Value]) -> list[Array]:
 def _any_mask(call: Call) -> Array | None:
     masks = [v.mask for v in call.values]
     present = [mask for mask in masks if mask is not None]
+    if call.version < (3, 6):
+        return reduce(np.logical_and, present) if present else None
     return reduce(np.logical_or, present) if len(present) == len(masks) else None
 
 
@@ -389,7 +421,8 @@ def _concatenate(call: Call) -> Value:
         if value.mask is not None:
             mask &= value.mask.reshape(value.mask.shape + (1,) * (value.x.ndim - value.mask.ndim))
         wide.append(mask)
-    return Value(y, np.concatenate(wide, axis=axis).any(axis=-1))
+    merge = np.all if call.version < (3, 6) else np.any
+    return Value(y, np.asarray(merge(np.concatenate(wide, axis=axis), axis=-1)))
 
 
 def _dense(call: Call) -> Value:
@@ -444,22 +477,27 @@ def _interpolated(x: Array, axis: int, factor: int) -> Array:
     low = np.floor(where).astype(int)
     high = np.minimum(low + 1, size - 1)
     share = _along(where - low, [axis], x.ndim)
-    return np.take(x, low, axis=axis) * (1 - share) + np.take(x, high, axis=axis) * share
+    return np.asarray(np.take(x, low, axis=axis) * (1 - share) + np.take(x, high, axis=axis) * share)
 
 
 def _identity(call: Call) -> Value:
-    return Value(call.x)
+    return call.values[0]
 
 
 _IDENTITIES = (
-    "ActivityRegularization AlphaDropout Dropout GaussianDropout GaussianNoise Identity RandomBrightness RandomContrast "
-    "RandomFlip RandomRotation RandomTranslation RandomZoom SpatialDropout1D SpatialDropout2D SpatialDropout3D"
-).split()
+    *("ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise"),
+    *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
+)
+_WITHOUT_MASKS = (
+    *("RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
+)
 
 _BATCH_NORMALIZATIONS = ("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
 
 LAYERS: dict[str, Function] = {
     **dict.fromkeys(_IDENTITIES, _identity),
+    **dict.fromkeys(_WITHOUT_MASKS, lambda call: Value(call.x)),
+    "Identity": lambda call: Value(call.x),
     **dict.fromkeys(_BATCH_NORMALIZATIONS, _batch_normalization),
     **{f"Conv{n}D": _conv(n) for n in (1, 2, 3)},
     **{f"Conv{n}DTranspose": _conv_transpose(n) for n in (1, 2, 3)},

@@ -69,7 +69,7 @@ def _item(x: str, key: str) -> Function:
 def _gelu(p: Given) -> Array:
     x = np.asarray(p["x"], np.float64)
     if p.get("approximate"):
-        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+        return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
     return gelu(x)
 
 
@@ -119,7 +119,13 @@ _TWO: dict[str, tuple[tuple[str, ...], Callable[[Any, Any], Any]]] = {
     "Subtract": (("math.subtract", "__operators__.sub"), np.subtract),
     "TrueDivide": ((), np.true_divide),
 }
-_REDUCED: dict[str, Callable[..., Any]] = {"Max": np.max, "Mean": np.mean, "Min": np.min, "Prod": np.prod, "Sum": np.sum}
+_REDUCED: dict[str, Callable[..., Any]] = {
+    "Max": np.max,
+    "Mean": np.mean,
+    "Min": np.min,
+    "Prod": np.prod,
+    "Sum": np.sum,
+}
 _ACTIVATIONS = {
     "HardSilu": "hard_silu", "Relu": "relu", "Relu6": "relu6", "Selu": "selu", "Sigmoid": "sigmoid",
     "Silu": "silu", "Softplus": "softplus", "Softsign": "softsign",

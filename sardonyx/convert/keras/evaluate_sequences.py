@@ -118,7 +118,12 @@ def _simple(call: Call) -> tuple[Step, list[int]]:
 def _stacked(call: Call) -> tuple[Step, list[int]]:
     cells, seen = [], dict[str, int]()
     for data in call.config["cells"]:
-        name = {"LSTMCell": "lstm_cell", "GRUCell": "gru_cell", "SimpleRNNCell": "simple_rnn_cell", "StackedRNNCells": "stacked_rnn_cells"}[data["class_name"]]
+        name = {
+            "LSTMCell": "lstm_cell",
+            "GRUCell": "gru_cell",
+            "SimpleRNNCell": "simple_rnn_cell",
+            "StackedRNNCells": "stacked_rnn_cells",
+        }[data["class_name"]]
         seen[name] = seen.get(name, -1) + 1
         place = f"cells/{name}" + (f"_{seen[name]}" if seen[name] else "")
         cells.append(_cell(data, _within(call.weights, place), call.version))
@@ -203,7 +208,10 @@ def _bidirectional(call: Call) -> list[Value]:
     states = _states(call)
     half = len(states) // 2
     runs = []
-    for data, place, mine, way in ((layer, "forward_layer", states[:half], None), (back or layer, "backward_layer", states[half:], turned)):
+    for data, place, mine, way in (
+        (layer, "forward_layer", states[:half], None),
+        (back or layer, "backward_layer", states[half:], turned),
+    ):
         runs.append(_unrolled(data, _within(call.weights, place), call, mine, backwards=way, zeros=sequences))
     (a_all, a, a_states), (b_all, b, b_states) = runs
     if sequences:
@@ -213,8 +221,13 @@ def _bidirectional(call: Call) -> list[Value]:
     if mode is None:
         outputs = [Value(a, mask), Value(b, mask)]
     else:
-        merged = {"concat": lambda: np.concatenate([a, b], axis=-1), "sum": lambda: a + b, "mul": lambda: a * b, "ave": lambda: (a + b) / 2}
-        outputs = [Value(merged[mode](), mask)]
+        merged: dict[str, Callable[[Array, Array], Array]] = {
+            "concat": lambda one, two: np.concatenate([one, two], axis=-1),
+            "sum": np.add,
+            "mul": np.multiply,
+            "ave": lambda one, two: (one + two) / 2,
+        }
+        outputs = [Value(merged[mode](a, b), mask)]
     return outputs + [Value(s) for s in a_states + b_states] if layer["config"].get("return_state") else outputs
 
 
@@ -222,9 +235,9 @@ def _bidirectional(call: Call) -> list[Value]:
 
 
 def _multi_head(call: Call) -> list[Value]:
-    named = dict(zip(("query", "value", "key"), call.values, strict=False)) | {
-        key: call.kwargs[key] for key in ("query", "value", "key") if isinstance(call.kwargs.get(key), Value)
-    }
+    order = ("query", "value", "key")
+    named: dict[str, Value] = dict(zip(order, call.values, strict=False))
+    named |= {name: given for name in order if isinstance(given := call.kwargs.get(name), Value)}
     query, value = named["query"], named["value"]
     key = named.get("key", value)
     w = call.weights
@@ -252,7 +265,10 @@ def _multi_head(call: Call) -> list[Value]:
     if call.version >= (3, 10) and (wanted or call.get("dropout", 0.0) > 0):
         shares = shares * allowed  # through keras.layers.Softmax
     y = np.einsum("bhtd,hdf->btf", shares @ v, w["output_dense/kernel"]) + w.get("output_dense/bias", 0.0)
-    return [Value(y, query.mask), Value(shares)] if wanted else [Value(y, query.mask)]
+    mask = query.mask
+    if call.version >= (3, 8) and "num_heads" in call.config:  # there it takes the masks off its inputs
+        query.mask = value.mask = key.mask = None
+    return [Value(y, mask), Value(shares)] if wanted else [Value(y, mask)]
 
 
 def _attention(additive: bool) -> Function:

@@ -68,10 +68,10 @@ class Weights:
     def numbered(self, place: str) -> list[StoredWeight]:
         """The weights in the group `vars` at a path of attributes, private ones or not. Raises WeightError."""
         with _reading(place):
-            group = self._group
+            group: Any = self._group
             for part in (*_parts(place), "vars"):
-                found = _child(group, part, "group", missing_ok=True)
-                group = found if found is not None else _child(group, f"_{part}", "group", missing_ok=True)
+                named = _child(group, part, "group", missing_ok=True)
+                group = named if named is not None else _child(group, f"_{part}", "group", missing_ok=True)
                 if group is None:
                     return []
             found = [self._weight(group, str(i)) for i in range(len(group)) if str(i) in group]

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from sardonyx.convert.graph import Array
 from sardonyx.convert.keras.activations import fused_activation
 from sardonyx.convert.keras.base import (
     MAX_DIM,
     Emitter,
-    Settings,
     Plan,
+    Settings,
     Shape,
     Tensor,
     UnsupportedError,
@@ -61,7 +60,7 @@ def _merge(op_type: str, *, pair: bool = False) -> Callable[[Settings], Plan]:
             xs = same_layout(e, inputs)
             shape = _broadcast([x.shape for x in xs])
             values = [x.value for x in xs]
-            mask = _any_mask(e, inputs)
+            mask = _any_mask(e, inputs, options.version)
             if op_type in ("Max", "Min", "Mean"):
                 return replace(e.tensor(e.node(op_type, values), shape, moved=xs[0].moved), mask=mask)
             total = values[0]
@@ -75,15 +74,22 @@ def _merge(op_type: str, *, pair: bool = False) -> Callable[[Settings], Plan]:
     return read
 
 
-def _any_mask(e: Emitter, inputs: Sequence[Tensor]) -> ir.Value | None:
-    """True where any input's mask is; none where one input has none."""
-    masks = [x.mask for x in inputs if x.mask is not None]
-    if len(masks) < len(inputs):
+def _any_mask(e: Emitter, inputs: Sequence[Tensor], version: tuple[int, int]) -> ir.Value | None:
+    """What merging layers make of their inputs' masks: first where all that are there are true, then, in Keras 3,
+    where any is, and none where an input has none."""
+    masks = list(dict.fromkeys(x.mask for x in inputs if x.mask is not None))
+    if not masks or (version >= OR_OF_MASKS and any(x.mask is None for x in inputs)):
         return None
+    if AND_OF_MASKS < version < OR_OF_MASKS:
+        raise UnsupportedError(f"what Keras {version[0]}.{version[1]} makes of its inputs' masks is not known")
     mask = masks[0]
     for i, other in enumerate(masks[1:]):
-        mask = mask if other is mask else e.node("Or", [mask, other], tag=f"mask_{i}")
+        mask = e.node("Or" if version >= OR_OF_MASKS else "And", [mask, other], tag=f"mask_{i}")
     return mask
+
+
+AND_OF_MASKS, OR_OF_MASKS = (3, 0), (3, 6)
+"""The last version known to merge masks by And, and the first by Or."""
 
 
 def same_layout(e: Emitter, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -133,17 +139,17 @@ def _concatenate(options: Settings) -> Plan:
         known_sizes = [size for size in sizes if size is not None]
         shape[along] = sum(known_sizes) if len(known_sizes) == len(sizes) else None
         value = e.node("Concat", [x.value for x in xs], axis=place)
-        return replace(e.tensor(value, shape, moved=xs[0].moved), mask=_joined_mask(e, inputs, along))
+        return replace(e.tensor(value, shape, moved=xs[0].moved), mask=_joined_mask(e, inputs, along, options.version))
 
     return Plan(emit, inputs=None, masking="own")
 
 
-def _joined_mask(e: Emitter, inputs: Sequence[Tensor], along: int) -> ir.Value | None:
-    """The mask of a concatenation: along features true where any is, along time the masks one after the other."""
+def _joined_mask(e: Emitter, inputs: Sequence[Tensor], along: int, version: tuple[int, int]) -> ir.Value | None:
+    """The mask of a concatenation: of features merged, where an input without one counts as true; of time joined."""
     masks = [x.mask for x in inputs if x.mask is not None]
     if not masks or along == inputs[0].rank - 1:
-        return _any_mask(e, inputs)  # An input without one counts as true everywhere, and so do all.
-    if along != 1 or len(masks) < len(inputs):
+        return _any_mask(e, inputs, version)
+    if along != 1 or len(masks) < len(inputs) or inputs[0].rank != 3:
         raise UnsupportedError("inputs with masks, joined along this axis, are not supported")
     return e.node("Concat", masks, tag="mask", axis=1)
 

@@ -86,10 +86,15 @@ def _pair(e: Emitter, given: Given, a: str, b: str, *, floats: bool = False) -> 
     if not tensors:
         raise UnsupportedError("none of its arguments is a tensor")
     dtypes = {x.dtype for x in tensors}
-    arrays = [np.asarray(v) for v in values if not isinstance(v, Tensor)]
+    try:
+        arrays = [np.asarray(v) for v in values if not isinstance(v, Tensor)]
+    except (ValueError, OverflowError):
+        raise UnsupportedError(f"its arguments {brief(values)} are not numbers") from None
     if any(array.dtype.kind not in "bif" or array.ndim > 8 for array in arrays):
         raise UnsupportedError(f"its arguments {brief(values)} are not numbers")
-    whole = not floats and len(dtypes) == 1 and not dtypes & _FLOATS and all(array.dtype.kind in "bi" for array in arrays)
+    whole = (
+        not floats and len(dtypes) == 1 and not dtypes & _FLOATS and all(array.dtype.kind in "bi" for array in arrays)
+    )
     dtype = tensors[0].dtype if whole else FLOAT
     tensors = [e.cast(x, dtype) for x in tensors]
     if any(array.ndim for array in arrays) or len({x.rank for x in tensors}) > 1:
@@ -185,7 +190,9 @@ def _gelu(e: Emitter, given: Given) -> Tensor:
 
 def _leaky(e: Emitter, given: Given) -> Tensor:
     x = _float(e, given, "x")
-    return e.like(x, e.node("LeakyRelu", [x.value], alpha=_number({"negative_slope": 0.2} | dict(given), "negative_slope")))
+    return e.like(
+        x, e.node("LeakyRelu", [x.value], alpha=_number({"negative_slope": 0.2} | dict(given), "negative_slope"))
+    )
 
 
 def _elu(e: Emitter, given: Given) -> Tensor:
@@ -257,7 +264,11 @@ def _reshape(x: str, shape: str) -> Build:
     def build(e: Emitter, given: Given) -> Tensor:
         tensor = e.plain(_tensor(e, given, x))
         wanted = given.get(shape)
-        if not isinstance(wanted, tuple | list) or not all(d is None or isinstance(d, int) for d in wanted) or not wanted:
+        if (
+            not isinstance(wanted, tuple | list)
+            or not all(d is None or isinstance(d, int) for d in wanted)
+            or not wanted
+        ):
             raise UnsupportedError(f"its argument {shape} = {brief(wanted)} is not a shape of numbers")
         dims = [-1 if dim is None else dim for dim in wanted]
         known = [dim for dim in tensor.shape if dim is not None]
@@ -267,7 +278,9 @@ def _reshape(x: str, shape: str) -> Build:
         if dims.count(-1) > 1 or any(dim < -1 or dim == 0 for dim in dims):
             raise UnsupportedError(f"its argument {shape} = {brief(wanted)} is not a shape with at most one -1")
         if total is None and (dims[0] != -1 or None in rows or math.prod(d or 0 for d in rows) != rest):
-            raise UnsupportedError(f"reshaping {text(tensor.shape)} to {dims} would mix samples or depend on their number")
+            raise UnsupportedError(
+                f"reshaping {text(tensor.shape)} to {dims} would mix samples or depend on their number"
+            )
         if total is not None and (total % rest if -1 in dims else total != rest):
             raise UnsupportedError(f"an input of {text(tensor.shape)} cannot be reshaped to {dims}")
         declared = [(None if total is None else total // rest) if dim == -1 else dim for dim in dims]
@@ -282,7 +295,11 @@ def _transpose(x: str, axes: str) -> Build:
         tensor = e.plain(_tensor(e, given, x))
         wanted = given.get(axes)
         order = list(wanted) if isinstance(wanted, tuple | list) else list(reversed(range(tensor.rank)))
-        if sorted(order) != list(range(tensor.rank)) or order[0] != 0:
+        if (
+            not all(isinstance(axis, int) for axis in order)
+            or sorted(order) != list(range(tensor.rank))
+            or order[0] != 0
+        ):
             raise UnsupportedError(f"its argument {axes} = {brief(wanted)} moves the batch or does not order the axes")
         value = e.graph.transpose(tensor.value, order, name=e.name)
         return e.tensor(value, [tensor.shape[axis] for axis in order], dtype=tensor.dtype)
@@ -366,7 +383,9 @@ def _get_item(x: str, key: str) -> Build:
 def _sliced(e: Emitter, x: Tensor, items: Sequence[Any]) -> Tensor:
     """NumPy's basic indexing, one item an axis (None: a new one)."""
     bounds: list[tuple[int, int, int, int]] = []
-    dropped, added, shape = [], [], []
+    dropped: list[int] = []
+    added: list[int] = []
+    shape: list[int | None] = []
     axis = 0
     for item in items:
         if item is None:
@@ -374,23 +393,16 @@ def _sliced(e: Emitter, x: Tensor, items: Sequence[Any]) -> Tensor:
             shape.append(1)
             continue
         dim = x.shape[axis]
-        one = isinstance(item, int) and not isinstance(item, bool)
-        part = slice(item, None if item == -1 else item + 1, None) if one else item
-        if not isinstance(part, slice) or not all(
-            n is None or (isinstance(n, int) and not isinstance(n, bool)) for n in (part.start, part.stop, part.step)
-        ):
-            raise UnsupportedError(f"the index {brief(item)} is no number or slice")
-        if part != slice(None) and axis == 0:
-            raise UnsupportedError("it takes a part of the batch")
-        step = 1 if part.step is None else part.step
-        if step == 0:
-            raise UnsupportedError("a slice has a step of 0")
+        part = _part(item)
         if part != slice(None):
+            if axis == 0:
+                raise UnsupportedError("it takes a part of the batch")
+            step = 1 if part.step is None else part.step
             start = part.start if part.start is not None else (0 if step > 0 else -1)
             stop = part.stop if part.stop is not None else (INT64_MAX if step > 0 else -INT64_MAX)
             bounds.append((start, stop, axis, step))
             dim = None if dim is None else len(range(*part.indices(dim)))
-        if one:
+        if isinstance(item, int):
             if dim not in (None, 1):
                 raise UnsupportedError(f"the index {item} is out of range for {text(x.shape)}")
             dropped.append(axis)
@@ -399,14 +411,24 @@ def _sliced(e: Emitter, x: Tensor, items: Sequence[Any]) -> Tensor:
         axis += 1
     value = x.value
     if bounds:
-        operands = [e.constant(tag, list(column), np.int64)
-                    for tag, column in zip(("starts", "ends", "axes", "steps"), zip(*bounds, strict=True), strict=True)]  # fmt: skip
+        columns = zip(("starts", "ends", "axes", "steps"), zip(*bounds, strict=True), strict=True)
+        operands = [e.constant(tag, list(column), np.int64) for tag, column in columns]
         value = e.node("Slice", [value, *operands], tag="part" if dropped or added else "")
     if dropped:
         value = e.node("Squeeze", [value, e.constant("dropped", dropped, np.int64)], tag="squeeze" if added else "")
     if added:
         value = e.node("Unsqueeze", [value, e.constant("added", added, np.int64)])
     return x if value is x.value else e.tensor(value, shape, dtype=x.dtype)
+
+
+def _part(item: Any) -> slice:
+    """An index of one axis as a slice; a number as the slice of one element."""
+    if isinstance(item, int) and not isinstance(item, bool):
+        return slice(item, None if item == -1 else item + 1, None)
+    bounds = (item.start, item.stop, item.step) if isinstance(item, slice) else ("none",)
+    if not all(n is None or (isinstance(n, int) and not isinstance(n, bool)) for n in bounds) or 0 in bounds[2:]:
+        raise UnsupportedError(f"the index {brief(item)} is no number or slice")
+    return slice(*bounds)
 
 
 def _matmul(a: str, b: str) -> Build:
@@ -515,26 +537,27 @@ _KERAS: dict[str, tuple[str, Build]] = {
 }
 
 _TENSORFLOW: dict[str, tuple[str, Build]] = {
-    **{f"math.{name}": ("x y", _binary(op, "x", "y"))
-       for name, op in (("add", "Add"), ("subtract", "Sub"), ("multiply", "Mul"), ("maximum", "Max"), ("minimum", "Min"))},
-    **{f"__operators__.{name}": ("x y", _binary(op, "x", "y")) for name, op in (("add", "Add"), ("sub", "Sub"), ("mul", "Mul"))},
+    **{f"math.{name.lower()}": ("x y", _binary(op, "x", "y")) for name, op in _BINARY.items()},
+    **{f"__operators__.{op.lower()}": ("x y", _binary(op, "x", "y")) for op in ("Add", "Sub", "Mul")},
     "math.truediv": ("x y", _binary("Div", "x", "y", floats=True)),
     "math.divide": ("x y", _binary("Div", "x", "y", floats=True)),
     "__operators__.truediv": ("x y", _binary("Div", "x", "y", floats=True)),
     "math.pow": ("x y", _binary("Pow", "x", "y", floats=True)),
     **{f"math.{name}": ("x", _unary(op, "x")) for name, (op, _) in _UNARY.items()},
-    **{f"nn.{name}": ("features", _function(name, "features")) for name in ("elu", "relu", "relu6", "selu", "silu", "softplus", "softsign")},
+    **{f"nn.{name}": ("features", _function(name, "features")) for name in
+       ("elu", "relu", "relu6", "selu", "silu", "softplus", "softsign")},
     "nn.swish": ("features", _function("silu", "features")),
     "nn.sigmoid": ("x", _function("sigmoid", "x")),
     "nn.tanh": ("x", _unary("Tanh", "x")),
     "math.sigmoid": ("x", _function("sigmoid", "x")),
-    "nn.gelu": ("x approximate", lambda e, given: _gelu(e, given)),
+    "nn.gelu": ("x approximate", _gelu),
     "nn.softmax": ("logits axis", _softmax("Softmax", "logits")),
     "nn.log_softmax": ("logits axis", _softmax("LogSoftmax", "logits")),
     "math.rsqrt": ("x", _rsqrt),
     "math.square": ("x", _square),
     "clip_by_value": ("x clip_value_min clip_value_max", _clip("clip_value_min", "clip_value_max")),
-    **{f"math.reduce_{name.lower()}": ("input_tensor axis keepdims", _reduction(op, "input_tensor")) for name, op in _REDUCED.items()},
+    **{f"math.reduce_{name.lower()}": ("input_tensor axis keepdims", _reduction(op, "input_tensor"))
+       for name, op in _REDUCED.items()},
     "__operators__.getitem": ("x slice_spec", _get_item("x", "slice_spec")),
     "cast": ("x dtype", _cast("x")),
     "concat": ("values axis", _joined("values", stack=False)),

@@ -22,13 +22,14 @@ from sardonyx.convert.graph import GraphBuilder
 from sardonyx.convert.keras import config as kc
 from sardonyx.convert.keras.activations import ACTIVATION_LAYERS
 from sardonyx.convert.keras.archive import open_archive
-from sardonyx.convert.keras.attention import ATTENTION_LAYERS
+from sardonyx.convert.keras.attention import ATTENTION_LAYERS, TAKES_MASKS
 from sardonyx.convert.keras.base import MAX_DIM, Emitter, Plan, Settings, Tensor, UnsupportedError, Weight, brief
 from sardonyx.convert.keras.embedding import EMBEDDING_LAYERS
 from sardonyx.convert.keras.file import KerasFile, WeightError, open_model
 from sardonyx.convert.keras.inputs import Hints
 from sardonyx.convert.keras.layers import PLAIN_LAYERS
 from sardonyx.convert.keras.live import saved
+from sardonyx.convert.keras.masks import MaskUse
 from sardonyx.convert.keras.normalization import NORMALIZATION_LAYERS
 from sardonyx.convert.keras.operations import OPERATIONS
 from sardonyx.convert.keras.oracles import oracles
@@ -51,9 +52,11 @@ LAYERS = {
 """What reads the options of each class of layer."""
 
 KEEP_MASKS = frozenset(
-    "Activation ActivityRegularization AlphaDropout BatchNormalization Dense Dropout ELU GaussianDropout GaussianNoise "
-    "GroupNormalization LayerNormalization LeakyReLU PReLU ReLU SpatialDropout1D SpatialDropout2D SpatialDropout3D "
-    "ThresholdedReLU UnitNormalization".split()
+    {
+        *("Activation", "ActivityRegularization", "AlphaDropout", "BatchNormalization", "Dense", "Dropout", "ELU"),
+        *("GaussianDropout", "GaussianNoise", "GroupNormalization", "LayerNormalization", "LeakyReLU", "PReLU"),
+        *("ReLU", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "ThresholdedReLU", "UnitNormalization"),
+    }
 )
 """Layers that pass their input's mask on (`supports_masking`, and no `compute_mask` of their own)."""
 
@@ -174,6 +177,7 @@ class _Conversion:
     problems: dict[str, str] = field(default_factory=dict)  # the first of each layer
     values: dict[str, ir.Value] = field(default_factory=dict)  # of each application of a layer
     hints: Hints = field(default_factory=Hints)
+    masks: MaskUse = field(default_factory=MaskUse)
     calls: int = 0
 
     def run(self, network: kc.Network) -> ir.Model:
@@ -273,6 +277,7 @@ class _Conversion:
                 raise kc.MalformedError(f"there is no output {ref.tensor} of {ref.layer!r} (call {ref.call})")
             return _GONE if tensors is None else tensors[ref.tensor]
 
+        self.masks.enter(prefix, network)
         for call in network.calls:
             self.calls += 1
             if self.calls > MAX_CALLS:
@@ -297,6 +302,11 @@ class _Conversion:
             return None
         e = Emitter(graph, "/".join(path), self.weights[path], call.args, call.kwargs, batch, self.hints)
         try:
+            if self.version >= TAKES_MASKS and leaf.plan.masking != "drop":
+                taker = layer.class_name == "MultiHeadAttention"
+                used = (path[:-1], call.layer, call.index)
+                seen = self.masks.seen(used, taker=taker, told="mask" in call.kwargs)
+                e = replace(e, args=kc.mapped(e.args, seen), arguments=kc.mapped(e.arguments, seen))
             outputs = _emit_layer(leaf.plan, e)
         except UnsupportedError as error:
             self._refuse(path, layer, error)
@@ -426,7 +436,9 @@ def _declare_input(graph: GraphBuilder, layer: kc.Layer, options: Options) -> Te
     if len(wanted) != len(shape) or any(
         dim is not None and want != dim for dim, want in zip(shape, wanted, strict=True)
     ):
-        raise UnsupportedError(f"the shape {brief(list(wanted))} that is asked for does not fit its own, {brief(shape)}")
+        raise UnsupportedError(
+            f"the shape {brief(list(wanted))} that is asked for does not fit its own, {brief(shape)}"
+        )
     names: list[int | str] = [options.batch, *(f"{layer.name}_dim_{axis}" for axis in range(1, len(shape)))]
     dims = [name if dim is None else dim for name, dim in zip(names, wanted, strict=True)]
     known = tuple(dim if isinstance(dim, int) else None for dim in dims)

@@ -76,7 +76,8 @@ def _attributes(options: Settings, keys: Sequence[str]) -> dict[str, Any] | None
     """The activations of a direction as ONNX's attributes; None where it has no name for one."""
     found = []
     for key in keys:
-        name, config = activation_name(options.get(key), options.version)
+        default = "sigmoid" if key == "recurrent_activation" else "tanh"
+        name, config = activation_name(options.get(key, default), options.version)
         if name not in _NAMES or config:
             return None
         found.append(_NAMES[name])
@@ -308,6 +309,8 @@ def _rnn(options: Settings) -> Plan:
 
 def _given(e: Emitter, inputs: Sequence[Tensor], version: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
     """The sequence, and the initial states from further inputs or the argument of that name."""
+    if not inputs:
+        raise UnsupportedError("it has no input")
     x, *rest = inputs
     x = e.plain(x)
     given = e.arguments.get("initial_state")
@@ -339,9 +342,7 @@ def _run(e: Emitter, layer: _Sequence, x: Tensor, start: Sequence[Tensor], tag: 
     return outputs + states if layer.states else outputs
 
 
-def _operator(
-    e: Emitter, layer: _Sequence, x: Tensor, start: Sequence[Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _operator(e: Emitter, layer: _Sequence, x: Tensor, start: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
     """All steps by ONNX's operator: whole sequence, last output, states."""
     cell, operator = layer.cell, layer.cell.operator
     assert operator is not None

@@ -35,6 +35,10 @@ class Leaf:
         return (), self.keys
 
 
+_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
+"""Classes that are registered under another name than they have."""
+
+
 def by_name(weights: Weights, layer: str, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, Mapping[str, Weight]]]:
     """What an HDF5 model holds for a layer of the outermost network, for each layer in it. Raises WeightError."""
     for leaf, stored in _distribute(leaves, weights.named(layer)):
@@ -63,7 +67,7 @@ def places(network: kc.Network, prefix: str = "layers", path: Path = ()) -> Iter
     for layer in network.layers.values():
         if layer.is_operation:
             continue
-        name = snake(layer.class_name)
+        name = snake(_CLASSES.get(layer.class_name, layer.class_name))
         place = f"{prefix}/{name}_{used[name]}" if used[name] else f"{prefix}/{name}"
         used[name] += 1
         yield from _places_within(layer, place, (*path, layer.name))

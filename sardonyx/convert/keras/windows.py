@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sardonyx.convert.keras.activations import fused_activation
-from sardonyx.convert.keras.base import Emitter, Settings, Plan, Shape, Spatial, Tensor, UnsupportedError
+from sardonyx.convert.keras.base import Emitter, Plan, Settings, Shape, Spatial, Tensor, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,9 @@ def _masked_mean(e: Emitter, x: Tensor, data_format: str, keepdims: bool) -> Ten
     last, time = e.constant("last", [2], np.int64), e.constant("axes", [1], np.int64)
     weight = e.node("Cast", [x.mask], tag="mask", to=int(ir.DataType.FLOAT))
     weight = e.node("Unsqueeze", [weight, last], tag="weight")
-    total = e.node("ReduceSum", [e.node("Mul", [x.value, weight], tag="masked"), time], tag="total", keepdims=int(keepdims))
+    total = e.node(
+        "ReduceSum", [e.node("Mul", [x.value, weight], tag="masked"), time], tag="total", keepdims=int(keepdims)
+    )
     count = e.node("ReduceSum", [weight, time], tag="count", keepdims=int(keepdims))
     dims = (x.shape[0], 1, x.shape[2]) if keepdims else (x.shape[0], x.shape[2])
     return e.tensor(e.node("Div", [total, count]), dims)

@@ -14,8 +14,8 @@ _HEAD = re.compile(rb"\s*svm_type [a-z_]+\s+kernel_type ")
 
 
 def recognises(source: Source) -> bool:
-    """Whether `source` is a file that `svm_save_model` wrote."""
-    return _HEAD.match(source.head) is not None
+    """Whether `source` is a file that `svm_save_model` wrote, or an `svm_model` of its Python package."""
+    return "libsvm" in source.frameworks or _HEAD.match(source.head) is not None
 
 
 def read(source: Source, options: Options) -> Converted:

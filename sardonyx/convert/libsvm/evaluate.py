@@ -3,6 +3,7 @@ here is shared with how the ONNX is written."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import math
@@ -117,27 +118,36 @@ def _inside(decision: float, marks: Array | None) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Library:
-    svmutil: Any
+    """By the functions of the library itself: `svmutil.svm_predict` writes beyond its buffer for nu_svc."""
+
+    svm: Any
     model: Any
     machine: Machine
     input_name: str
     name: str = "libsvm"
 
     def run(self, inputs: Values) -> Values:
-        rows = np.asarray(inputs[self.input_name], np.float64)
-        sparse = [{i + 1: float(value) for i, value in enumerate(row) if value} for row in rows]
-        label, _, scores = self.svmutil.svm_predict([], sparse, self.model, "-q")
-        if not self.machine.is_classifier and self.machine.kind != "one_class":
-            return {"variable": np.array(label)[:, None]}
-        result = {"label": np.array(label, np.int64), "scores": np.array(scores)}
+        found = [self._one(row) for row in np.asarray(inputs[self.input_name], np.float64)]
+        label, scores, chances = (np.array(part) for part in zip(*found, strict=True))
+        if self.machine.kind in ("epsilon_svr", "nu_svr"):
+            return {"scores": scores, "variable": label[:, None]}
+        return {"scores": scores, "label": label.astype(np.int64), "probabilities": chances}
+
+    def _one(self, row: Array) -> tuple[float, list[float], list[float]]:
+        nodes, _ = self.svm.gen_svm_nodearray({i + 1: float(value) for i, value in enumerate(row)})
+        scores = (ctypes.c_double * max(len(self.machine.pairs), 1))()
+        label = self.svm.libsvm.svm_predict_values(self.model, nodes, scores)
+        chances = (ctypes.c_double * max(len(self.machine.labels), 2))()
         if self.machine.prob_a is not None or self.machine.marks is not None:
-            result["probabilities"] = np.array(self.svmutil.svm_predict([], sparse, self.model, "-b 1 -q")[2])
-        return result
+            self.svm.libsvm.svm_predict_probability(self.model, nodes, chances)
+        return label, list(scores), list(chances)
 
 
 def library(source: Source, machine: Machine, input_name: str) -> Oracle | None:
-    """LibSVM (`pip install libsvm-official`) with the file loaded; None where it is not installed."""
+    """LibSVM (`pip install libsvm-official`) with the model loaded; None where it is not installed."""
     if machine.kernel == "precomputed" or importlib.util.find_spec("libsvm") is None:
         return None
-    svmutil = importlib.import_module("libsvm.svmutil")
-    return _Library(svmutil, svmutil.svm_load_model(str(source.file())), machine, input_name)
+    svm = importlib.import_module("libsvm.svm")
+    live = source.path is None
+    model = source.object if live else svm.libsvm.svm_load_model(str(source.file()).encode())
+    return _Library(svm, model, machine, input_name) if model else None

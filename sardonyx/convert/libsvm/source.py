@@ -6,8 +6,11 @@ not zero, indices from 1 on.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 
@@ -59,7 +62,15 @@ class Machine:
 
 
 def load(source: Source) -> Machine:
-    """The model of a file. Raises ModelFileError for damaged files, ConversionError for what is not supported."""
+    """The model of a file, or of an `svm_model` in memory.
+
+    Raises ModelFileError for damaged files, ConversionError for what is not supported.
+    """
+    if source.path is None:
+        with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
+            path = Path(folder) / "model"
+            import_module("libsvm.svm").libsvm.svm_save_model(str(path).encode(), source.object)
+            return _Parser(source.where).machine(path.read_text())
     try:
         text = source.file().read_bytes().decode()
     except OSError as error:

@@ -120,7 +120,9 @@ class Table:
         place = self._place(field.slot)
         if field.kind in _SCALARS:
             letter = _SCALARS[field.kind]
-            return self._file.number(letter, place) if place else (bool(field.default) if letter == "?" else field.default)
+            return (
+                self._file.number(letter, place) if place else (bool(field.default) if letter == "?" else field.default)
+            )
         if field.kind.startswith("["):
             return self._list(field.kind[1:-1], place)
         if field.kind == "str":

@@ -87,7 +87,14 @@ class Bundle:
         return result
 
     def _size(self) -> int:
-        return sum(self._shard(i).stat().st_size for i in range(min(self._shards, 10_000)) if self._shard(i).exists())
+        return sum(self._size_of(self._shard(i)) for i in range(self._shards))
+
+    @staticmethod
+    def _size_of(path: Path) -> int:
+        try:
+            return path.stat().st_size
+        except OSError as error:
+            raise ModelFileError("the checkpoint lacks a data file", where=str(path), got=error.strerror) from error
 
     def _shard(self, number: int) -> Path:
         return self._folder / f"{self._name}.data-{number:05d}-of-{self._shards:05d}"

@@ -21,14 +21,19 @@ def run(arguments: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, Mappi
     v1.disable_eager_execution()
     graph = tf.Graph()
     with graph.as_default(), v1.Session(graph=graph) as session:
-        _load(tf, session, arguments)
+        load(tf, session, arguments)
         feeds = {arguments["inputs"][name]: _fed(array) for name, array in arrays.items()}
         feeds |= {f"{name}:0": False for name in arguments["switches"]}
         results = session.run(dict(arguments["outputs"]), feeds)
-        return None, {**_layers(tf, session, graph, arguments["layers"], feeds), **results}
+        layers = _layers(tf, session, graph, arguments["layers"], feeds)
+        for name in arguments["moved"]:
+            if name in layers:
+                layers[name] = np.moveaxis(layers[name], -1, 1)
+        return None, {**layers, **results}
 
 
-def _load(tf: Any, session: Any, arguments: dict[str, Any]) -> None:
+def load(tf: Any, session: Any, arguments: dict[str, Any]) -> None:
+    """Put the model into the session's graph."""
     v1, path = tf.compat.v1, arguments["path"]
     if arguments["kind"] == "saved_model":
         v1.saved_model.loader.load(session, arguments["tags"], path)

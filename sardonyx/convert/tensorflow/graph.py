@@ -147,6 +147,13 @@ def from_message(message: Any, where: str) -> Graph:
 
     Raises ModelFileError when two nodes have the same name, or constants do not fit their shape.
     """
+    try:
+        return _from_message(message, where)
+    except (UnicodeDecodeError, TypeError, AttributeError) as error:  # Texts that are not UTF-8 come as bytes.
+        raise ModelFileError("the graph is damaged", where=where, got=str(error)[:200]) from error
+
+
+def _from_message(message: Any, where: str) -> Graph:
     functions = {}
     for item in message.library.function:
         function = _function(item, where)

@@ -276,17 +276,6 @@ def _by_own_moments(e: Emitter, x: Tensor, value: ir.Value, scale: Tensor, offse
     return e.node("Add", [e.node("Mul", [normal, columns[0]], tag="scaled"), columns[1]])
 
 
-def _global_norm(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
-    """BatchNormWithGlobalNormalization, of the first releases."""
-    x, mean, variance, beta, gamma = inputs
-    factor = e.plain(gamma)
-    if not node.flag("scale_after_normalization"):
-        factor = e.node("Expand", [e.like(gamma, 1), e.shape_of(gamma)], tag="ones")
-    parts = [factor, e.plain(beta), e.plain(mean), e.plain(variance)]
-    y = e.node("BatchNormalization", [e.first(x), *parts], epsilon=node.number("variance_epsilon"))
-    return e.tensor(y, moved=True)
-
-
 def _lrn(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
     size = 2 * node.integer("depth_radius", 5) + 1
     value = e.node(
@@ -401,7 +390,6 @@ OPERATORS: dict[str, Emit] = {
     "FusedBatchNorm": _batch_norm,
     "FusedBatchNormV2": _batch_norm,
     "FusedBatchNormV3": _batch_norm,
-    "BatchNormWithGlobalNormalization": _global_norm,
     "LRN": _lrn,
     "SpaceToDepth": _depth("SpaceToDepth"),
     "DepthToSpace": _depth("DepthToSpace"),

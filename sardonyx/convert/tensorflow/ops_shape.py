@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,21 @@ def _reshape(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
     if x.array is not None and inputs[1].array is not None:
         return Tensor(array=_reshaped(x.array, inputs[1].integers("shape")), name=x.name)
     # A 0 among TensorFlow's dims means no elements.
-    return e.shaped(e.node("Reshape", [e.plain(x), target(e, inputs[1])], allowzero=_zero(inputs[1])), inputs[1])
+    result = e.shaped(e.node("Reshape", [e.plain(x), target(e, inputs[1])], allowzero=_zero(inputs[1])), inputs[1])
+    _keep_open_dim(x, result)
+    return result
+
+
+def _keep_open_dim(x: Tensor, result: Tensor) -> None:
+    """Where each shape has one open dim and the others make the same number, the open ones are the same."""
+    if x.shape is None or result.value is None or result.value.shape is None:
+        return
+    after = [dim if isinstance(dim, int) else dim.value for dim in result.value.shape]
+    before_open, after_open = ([i for i, dim in enumerate(dims) if not isinstance(dim, int)] for dims in (x.shape, after))
+    if len(before_open) == len(after_open) == 1:
+        counts = [math.prod(dim for dim in dims if isinstance(dim, int)) for dims in (x.shape, after)]
+        if counts[0] == counts[1] != 0:
+            result.value.shape = ir.Shape([x.shape[before_open[0]] if i == after_open[0] else dim for i, dim in enumerate(after)])
 
 
 def _reshaped(array: Any, shape: list[int]) -> Any:
@@ -430,9 +445,12 @@ def _where(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
 
 
 def _unique(e: Emitter, node: Node, inputs: Inputs) -> list[Tensor]:
-    values, _, places, counts = e.nodes("Unique", [e.plain(inputs[0])], 4, sorted=0)
+    x = inputs[0]
+    # Runtimes have it for few types; of integers those of 64 bits.
+    value = e.int64(x) if x.kind in INTEGERS else e.plain(x)
+    values, _, places, counts = e.nodes("Unique", [value], 4, sorted=0)
     kind = node.kind("out_idx") if "out_idx" in node.attributes else D.INT32
-    return [e.tensor(values), e.tensor(e.cast(places, kind)), e.tensor(e.cast(counts, kind))]
+    return [e.tensor(e.cast(values, x.kind)), e.tensor(e.cast(places, kind)), e.tensor(e.cast(counts, kind))]
 
 
 OPERATORS: dict[str, Emit] = {

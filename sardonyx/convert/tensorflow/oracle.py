@@ -17,12 +17,27 @@ LAYERS = 200
 """So many layers' values are asked of TensorFlow, spread over the graph."""
 
 
-def oracles(loaded: Loaded, layers: Mapping[str, str], options: Options) -> Sequence[Callable[[], Oracle | None]]:
-    """TensorFlow in a process of its own where it is installed, and our evaluation."""
-    return [lambda: _framework(loaded, layers, options), lambda: _evaluation(loaded, options)]
+def oracles(
+    loaded: Loaded, layers: Mapping[str, str], moved: frozenset[str], options: Options
+) -> Sequence[Callable[[], Oracle | None]]:
+    """TensorFlow in a process of its own where it is installed, and our evaluation.
+
+    Values of the layers in `moved` are given as [N, C, ...], as the model has them.
+    """
+    return [lambda: _framework(loaded, layers, moved, options), lambda: _evaluation(loaded, moved)]
 
 
-def _framework(loaded: Loaded, layers: Mapping[str, str], options: Options) -> Oracle | None:
+def places(loaded: Loaded) -> dict[str, dict[str, str]]:
+    """TensorFlow's names of the inputs and outputs, by ours."""
+    return {
+        kind: {port.name: f"{port.at.node}:{port.at.port}" for port in ports}
+        for kind, ports in (("inputs", loaded.inputs), ("outputs", loaded.outputs))
+    }
+
+
+def _framework(
+    loaded: Loaded, layers: Mapping[str, str], moved: frozenset[str], options: Options
+) -> Oracle | None:
     from sardonyx.convert.process import versions
     from sardonyx.convert.subprocess_oracle import SubprocessOracle
 
@@ -34,9 +49,9 @@ def _framework(loaded: Loaded, layers: Mapping[str, str], options: Options) -> O
     fed = {port.at.node for port in loaded.inputs}
     arguments = {
         **loaded.how,
-        "inputs": {port.name: f"{port.at.node}:{port.at.port}" for port in loaded.inputs},
-        "outputs": {port.name: f"{port.at.node}:{port.at.port}" for port in loaded.outputs},
+        **places(loaded),
         "layers": names[:: -(-len(names) // LAYERS) or 1],
+        "moved": sorted(moved.intersection(names)),
         "switches": [name for name in switches if name not in fed],
     }
     version = next(iter(found.values()))
@@ -44,7 +59,7 @@ def _framework(loaded: Loaded, layers: Mapping[str, str], options: Options) -> O
     return SubprocessOracle(f"TensorFlow {version}", module, arguments, options.timeout, "tensorflow")
 
 
-def _evaluation(loaded: Loaded, options: Options) -> Oracle | None:
+def _evaluation(loaded: Loaded, moved: frozenset[str]) -> Oracle | None:
     from sardonyx.convert.tensorflow.evaluate import Evaluation
 
-    return Evaluation(loaded.graph, loaded.inputs, loaded.outputs)
+    return Evaluation(loaded.graph, loaded.inputs, loaded.outputs, moved)

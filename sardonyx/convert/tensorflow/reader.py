@@ -17,7 +17,7 @@ from sardonyx.convert.tensorflow.ports import ports
 from sardonyx.convert.tensorflow.schema import schema
 from sardonyx.convert.tensorflow.tensors import D, data_type, dims
 from sardonyx.convert.tensorflow.variables import Values
-from sardonyx.convert.tensorflow.writing import Port, convert_graph
+from sardonyx.convert.tensorflow.writing import Port, UnknownOperatorsError, convert_graph
 from sardonyx.errors import ConversionError, MissingExtraError, ModelFileError
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -47,11 +47,16 @@ def finish(loaded: Loaded, source: Source, options: Options) -> Converted:
     """A loaded graph as ONNX, with its oracles."""
     from sardonyx.convert.tensorflow.oracle import oracles
 
-    written = convert_graph(loaded.graph, loaded.inputs, loaded.outputs, options, name=_name(source))
+    try:
+        written = convert_graph(loaded.graph, loaded.inputs, loaded.outputs, options, name=_name(source))
+    except UnknownOperatorsError as error:
+        from sardonyx.convert.tensorflow.takeover import takeover
+
+        return takeover(loaded, options, error)
     return Converted(
         written.model,
         loaded.format,
-        oracles=oracles(loaded, written.layers, options),
+        oracles=oracles(loaded, written.layers, written.moved, options),
         layers=written.layers,
         metadata=loaded.metadata,
         notes=written.notes,
@@ -64,6 +69,13 @@ def _name(source: Source) -> str:
 
 def load(source: Source, options: Options) -> Loaded:
     """The graph in a file or folder."""
+    try:
+        return _load(source, options)
+    except (UnicodeDecodeError, TypeError, AttributeError) as error:  # Texts that are not UTF-8 come as bytes.
+        raise ModelFileError("the file is damaged", where=source.where, got=str(error)[:200]) from error
+
+
+def _load(source: Source, options: Options) -> Loaded:
     kind = recognise.kind(source)
     if kind == recognise.SAVED_MODEL:
         return _saved_model(source, options)

@@ -29,7 +29,7 @@ INTEGERS = {D.INT8, D.INT16, D.INT32, D.INT64, D.UINT8, D.UINT16, D.UINT32, D.UI
 UNSIGNED = {D.UINT8, D.UINT16, D.UINT32, D.UINT64}
 FLOATS = {D.FLOAT, D.DOUBLE, D.FLOAT16, D.BFLOAT16}
 
-MAX_ELEMENTS = 1 << 30
+MAX_ELEMENTS = 1 << 26
 """Elements that a constant of few stored bytes may claim: one number can stand for all of a tensor."""
 
 _FIELDS = {

@@ -28,11 +28,16 @@ MAX_NODES = 500_000
 """Nodes visited in one model; functions within functions could multiply them without end."""
 MAX_DEPTH = 100
 """Functions within functions."""
+MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 LISTED = 40
 """So many reasons are told."""
 
 MERGES = frozenset({"Merge", "RefMerge"})
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "_Arg"})
+
+
+class UnknownOperatorsError(ConversionError):
+    """The graph has operators that have no emitter; another converter may have."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,14 @@ class Port:
 
 @dataclass(frozen=True)
 class Written:
-    """The ONNX model, the names of its values for those of TensorFlow's nodes, and what the user should be told."""
+    """The ONNX model, TensorFlow's nodes by the names of its values, and what the user should be told.
+
+    `moved` are nodes whose values the model has as [N, C, ...] where TensorFlow has [N, ..., C].
+    """
 
     model: ir.Model
     layers: Mapping[str, str]
+    moved: frozenset[str]
     notes: Sequence[str]
 
 
@@ -85,6 +94,7 @@ class _Conversion:
         self._missing: dict[str, list[str]] = {}
         self._problems: dict[str, None] = {}
         self._layers: dict[str, str] = {}
+        self._moved: set[str] = set()
         self._visited = 0
         self._depth = 0
 
@@ -114,14 +124,15 @@ class _Conversion:
                 raise ConversionError("the type of an output is not known", where=output.name)
         kept = {value.name for node in model.graph for value in node.outputs}
         layers = {value: layer for value, layer in self._layers.items() if value in kept}
-        return Written(model, layers, e.notes)
+        return Written(model, layers, frozenset(self._moved), e.notes)
 
     def _refuse(self) -> None:
         reasons = [f"no emitter for the operator {op} ({_some(names)})" for op, names in self._missing.items()]
         reasons += list(self._problems)
         if reasons:
             rest = [f"and {len(reasons) - LISTED} more"] if len(reasons) > LISTED else []
-            raise ConversionError(
+            kind = UnknownOperatorsError if self._missing else ConversionError
+            raise kind(
                 f"the graph cannot be converted: {'; '.join(reasons[:LISTED] + rest)}",
                 where=self._graph.where,
                 fix="cut the graph with inputs and outputs, or install tensorflow and tf2onnx to try theirs",
@@ -232,6 +243,11 @@ class _Conversion:
         except UnsupportedError as reason:
             self._problems[f"{node.op} ({node.name}): {reason}"] = None
             outputs = None
+        except MALFORMED as reason:
+            # Emitters take it that a node has the inputs and attributes of its operator.
+            what = f"{type(reason).__name__} {str(reason)[:100]}"
+            self._problems[f"{node.op} ({node.name}): its inputs or attributes are not as they should be ({what})"] = None
+            outputs = None
         if outputs is None or isinstance(outputs, Missing):
             scope.failed.add(node.name)
             return
@@ -242,8 +258,10 @@ class _Conversion:
 
     def _note_layer(self, node: Node, outputs: list[Any]) -> None:
         first = outputs[0] if outputs else None
-        if isinstance(first, Tensor) and first.value is not None and not first.moved and first.value.name:
-            self._layers.setdefault(first.value.name, node.name)
+        if isinstance(first, Tensor) and first.value is not None and first.value.name not in (None, *self._layers):
+            self._layers[str(first.value.name)] = node.name
+            if first.moved:
+                self._moved.add(node.name)
 
     def _emit(self, e: Emitter, node: Node, inputs: list[Item]) -> Any:
         emit = EMITTERS.get(node.op)

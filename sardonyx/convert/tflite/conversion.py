@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from sardonyx.convert.base import Options
 from sardonyx.convert.graph import GraphBuilder
-from sardonyx.convert.tflite.emit import TYPES, Op, Scope, UnsupportedError, Value, quantization_of
-from sardonyx.convert.tflite.file import Model, Signature, Subgraph, Tensor
+from sardonyx.convert.tflite.emit import FIRST, TYPES, Op, Scope, UnsupportedError, Value, copied, quantization_of
+from sardonyx.convert.tflite.file import Model, Operator, Signature, Subgraph, Tensor
 from sardonyx.convert.tflite.operators import OPERATORS
 from sardonyx.errors import ConversionError, InvalidModelError
 from sardonyx.model.shapes import infer_shapes
@@ -36,12 +36,11 @@ class Interface:
 
 @dataclass
 class Result:
-    """The ONNX model, what its values are called, and which of them have channels first."""
+    """The ONNX model, and what its values are called in the file."""
 
     model: ir.Model
     interface: Interface
     layers: dict[str, str]
-    first: set[str]
     notes: list[str]
     hybrid: bool
 
@@ -91,7 +90,6 @@ class Conversion:
     model: Model
     options: Options
     where: str
-    dequantize: bool = False
     problems: dict[str, list[str]] = field(default_factory=dict)
     count: int = 0
     depth: int = 0
@@ -101,7 +99,7 @@ class Conversion:
         sides = interface(self.model, self.options, self.where)
         source = self.model.subgraphs[sides.subgraph]
         graph = GraphBuilder(source.name or "main")
-        self.scope = Scope(graph, self.call, self.dequantize)
+        self.scope = Scope(graph, self.call, self.options.dequantize)
         values: dict[int, Value] = {}
         for name, index in sides.inputs.items():
             values[index] = self._input(graph, name, source.tensors[index])
@@ -120,7 +118,8 @@ class Conversion:
             if index not in values or values[index].kind not in TYPES:
                 self._refuse(f"the output {name!r}", "nothing computes it")
                 continue
-            outputs.append((name, Op(self.scope, graph, None, [], [], [name]).plain(values[index])))  # type: ignore[arg-type]
+            nothing = Operator("output", (), (), None)
+            outputs.append((name, Op(self.scope, graph, nothing, [], [], [name]).plain(values[index])))
         return outputs
 
     def _finished(
@@ -134,28 +133,26 @@ class Conversion:
             infer_shapes(model)
         except InvalidModelError as error:
             raise ConversionError(f"the file's operands do not fit its operators: {error}", where=self.where) from error
-        layers, first = {}, set()
+        layers: dict[str, str] = {}
         for index in (index for operator in source.operators for index in operator.outputs):
-            value = values.get(index)
-            if value is None or (value.plain or value.first) is None or value.array is not None:
+            found = values.get(index)
+            if found is None or found.made is None:
                 continue
-            for stored, order in ((value.plain, None), (value.first, (0, 3, 1, 2))):
-                self._check(names[index], stored, value, order)
-            stored = value.plain or value.first
-            assert stored is not None
-            if stored.name and stored.producer() is not None:
-                layers.setdefault(stored.name, names[index])
-                first |= {stored.name} if value.plain is None else set()
+            self._check(names[index], found.plain, found, None)
+            self._check(names[index], found.first, found, FIRST)
+            layers.setdefault(found.made.name or "", names[index])
         if self.problems:
             raise self._error()
         self._declare(model, sides, values)
-        return Result(model, sides, layers, first, sorted(self.scope.notes), self.scope.hybrid)
+        return Result(model, sides, layers, sorted(self.scope.notes), self.scope.hybrid)
 
     def _check(self, name: str, stored: ir.Value | None, value: Value, order: tuple[int, ...] | None) -> None:
         """A shape that follows from the operators must be the one that the file declares."""
         if stored is None or stored.shape is None or value.dims is None:
             return
-        dims = value.dims if order is None else tuple(value.dims[axis] for axis in order)
+        dims = value.dims
+        if order is not None and len(dims) == len(order):
+            dims = tuple(dims[axis] for axis in order)
         found = stored.shape.dims
         agree = len(found) == len(dims) and all(
             not isinstance(a, int) or b is None or a == b for a, b in zip(found, dims, strict=True)
@@ -195,7 +192,9 @@ class Conversion:
 
     def _input(self, graph: GraphBuilder, name: str, tensor: Tensor) -> Value:
         if tensor.kind not in TYPES or tensor.dims is None:
-            self._refuse(f"the input {name!r}", f"inputs of type {tensor.kind} and dims {tensor.dims} are not supported")
+            self._refuse(
+                f"the input {name!r}", f"inputs of type {tensor.kind} and dims {tensor.dims} are not supported"
+            )
             return Value(name, tensor.kind, tensor.dims)
         wished = self.options.shapes.get(name, (None,) * len(tensor.dims))
         if len(wished) != len(tensor.dims):
@@ -209,8 +208,8 @@ class Conversion:
                 )  # fmt: skip
             symbol = self.options.batch if axis == 0 else f"{name}_dim_{axis}"
             dims.append(size if size is not None else wish if wish is not None else symbol)
-        q = None if self.dequantize else quantization_of(tensor)
-        kind = "FLOAT32" if self.dequantize and quantization_of(tensor) is not None else tensor.kind
+        q = None if self.options.dequantize else quantization_of(tensor)
+        kind = "FLOAT32" if self.options.dequantize and quantization_of(tensor) is not None else tensor.kind
         value = Value(name, kind, tuple(dim if isinstance(dim, int) else None for dim in dims), q)
         value.plain = graph.input(name, TYPES[kind], dims)
         return value
@@ -225,7 +224,7 @@ class Conversion:
         if self.depth >= MAX_DEPTH:
             raise UnsupportedError(f"graphs call one another more than {MAX_DEPTH} deep")
         # Copies: transposes made inside a body are not there outside.
-        values = {at: replace(value) for at, value in zip(source.inputs, inputs, strict=True)}
+        values = {at: copied(value) for at, value in zip(source.inputs, inputs, strict=True)}
         self.depth += 1
         try:
             names = [f"{prefix}/{name}" for name in unique_names(source)]
@@ -237,44 +236,53 @@ class Conversion:
         return [values[at] for at in source.outputs]
 
     def _emit(
-        self, source: Subgraph, values: dict[int, Value], graph: GraphBuilder, names: Sequence[str], wanted: Sequence[int]
+        self,
+        source: Subgraph,
+        values: dict[int, Value],
+        graph: GraphBuilder,
+        names: Sequence[str],
+        wanted: Sequence[int],
     ) -> None:
         needed = _needed(source, values, wanted)
         for index, operator in enumerate(source.operators):
-            if index not in needed:
-                continue
-            self.count += 1
-            if self.count > MAX_OPERATORS:
-                raise ConversionError(f"the model has more than {MAX_OPERATORS:,} operators", where=self.where)
-            what = f"{operator.name} {names[operator.outputs[0]]!r}" if operator.outputs else operator.name
-            rule = OPERATORS.get(operator.name)
-            if rule is None:
-                self._refuse(repr(names[operator.outputs[0]]) if operator.outputs else "it", f"{operator.name} is not supported")
-                continue
-            inputs: list[Value | None] = []
-            for at in operator.inputs:
-                if at >= 0 and at not in values:
-                    self._constant(source.tensors[at], at, names, values)
-                inputs.append(values.get(at))
-            if any(at >= 0 and at not in values for at in operator.inputs):
-                if not self.problems:
-                    self._refuse(what, "nothing computes one of its inputs")
-                continue
-            outputs = [source.tensors[at] for at in operator.outputs]
-            op = Op(self.scope, graph, operator, inputs, outputs, [names[at] for at in operator.outputs])
-            try:
-                if operator.options is not None and operator.options.unknown():
-                    raise UnsupportedError("it has options that are not known")
-                rule(op)
-            except UnsupportedError as error:
-                self._refuse(what, error)
-            except MISFITS as error:
-                self._refuse(what, f"its operands do not fit it ({type(error).__name__}: {str(error)[:120]})")
-            else:
-                values.update(zip(operator.outputs, op.results, strict=False))
+            if index in needed:
+                self.count += 1
+                if self.count > MAX_OPERATORS:
+                    raise ConversionError(f"the model has more than {MAX_OPERATORS:,} operators", where=self.where)
+                self._apply(source, operator, values, graph, names)
         for at in wanted:
             if at not in values:
                 self._constant(source.tensors[at], at, names, values)
+
+    def _apply(
+        self, source: Subgraph, operator: Operator, values: dict[int, Value], graph: GraphBuilder, names: Sequence[str]
+    ) -> None:
+        result = repr(names[operator.outputs[0]]) if operator.outputs else "its effect"
+        rule = OPERATORS.get(operator.name)
+        if rule is None:
+            self._refuse(result, f"{operator.name} is not supported")
+            return
+        what = f"{operator.name} {result}"
+        for at in operator.inputs:
+            if at >= 0 and at not in values:
+                self._constant(source.tensors[at], at, names, values)
+        if any(at >= 0 and at not in values for at in operator.inputs):
+            if not self.problems:
+                self._refuse(what, "nothing computes one of its inputs")
+            return
+        inputs = [values.get(at) for at in operator.inputs]
+        outputs = [source.tensors[at] for at in operator.outputs]
+        op = Op(self.scope, graph, operator, inputs, outputs, [names[at] for at in operator.outputs])
+        try:
+            if operator.options is not None and operator.options.unknown():
+                raise UnsupportedError("it has options that are not known")
+            rule(op)
+        except UnsupportedError as error:
+            self._refuse(what, error)
+        except MISFITS as error:
+            self._refuse(what, f"its operands do not fit it ({type(error).__name__}: {str(error)[:120]})")
+        else:
+            values.update(zip(operator.outputs, op.results, strict=False))
 
     def _constant(self, tensor: Tensor, at: int, names: Sequence[str], values: dict[int, Value]) -> None:
         """A constant, or a variable, which starts every run as zero."""

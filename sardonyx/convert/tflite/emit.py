@@ -53,6 +53,8 @@ class Value:
     real: Value | None = field(default=None, repr=False)
     stored: Value | None = field(default=None, repr=False)
     """For real numbers: what they are dequantised from, in each layout that is asked for."""
+    made: ir.Value | None = None
+    """What the operator gave, which the other layout is made of."""
     extra: Any = None
     """What a resource, or another thing that is no tensor, refers to."""
 
@@ -85,7 +87,7 @@ class Scope:
 
 @dataclass
 class Op:
-    """An operator while it is emitted: `i` are its inputs (None where left out), `out` what the file says of outputs."""
+    """An operator while it is emitted: `i` are its inputs (None where left out), `out` the file's words on outputs."""
 
     scope: Scope
     graph: GraphBuilder
@@ -188,16 +190,13 @@ class Op:
         assert source.quantization is not None
         return dequantized(self, stored, source.quantization, source.kind, value.name)
 
-    def weights(self, index: int, order: Sequence[int], shape: Sequence[int] | None = None) -> ir.Value:
-        """An input's numbers with axes in `order`; a constant is stored so. `shape` is what it is reshaped to."""
+    def weights(self, index: int, order: Sequence[int]) -> ir.Value:
+        """An input's numbers with axes in `order`; a constant is stored so."""
         value = self.need(index)
         q = value.quantization
         if value.array is None:
-            moved = self.graph.transpose(self.plain(self.real(value)), order, name=f"{value.name}/moved")
-            return moved if shape is None else self.node("Reshape", [moved, self.const(shape)])
-        array = widened(value.array).transpose(order)
-        array = array if shape is None else array.reshape(shape)
-        stored = self.scope.graph.initializer(value.name, array)
+            return self.graph.transpose(self.plain(self.real(value)), order, name=f"{value.name}/moved")
+        stored = self.scope.graph.initializer(value.name, widened(value.array).transpose(order))
         if q is None:
             return stored
         moved = replace(q, axis=tuple(order).index(q.axis)) if q.per_axis else q
@@ -214,7 +213,9 @@ class Op:
         self.rank(value)
         sizes = [(value.dims or ())[axis] for axis in axes]
         if None in sizes:
-            raise UnsupportedError(f"the sizes of {value.name!r} are open, {list(value.dims or ())}; it needs them fixed")
+            raise UnsupportedError(
+                f"the sizes of {value.name!r} are open, {list(value.dims or ())}; it needs them fixed"
+            )
         return [size for size in sizes if size is not None]
 
     def axis(self, axis: int, rank: int) -> int:
@@ -247,9 +248,12 @@ class Op:
         if value is not None and want != quantization:
             if quantization is not None:
                 value = dequantized(self, value, quantization, tensor.kind, f"{self.names[index]}/real")
-            value = value if want is None else quantized(self, value, want, tensor.kind, f"{self.names[index]}/quantized")
+            value = (
+                value if want is None else quantized(self, value, want, tensor.kind, f"{self.names[index]}/quantized")
+            )
         kind = "FLOAT32" if want is None and tensor.quantization and tensor.kind in QUANTISED else tensor.kind
         result = Value(self.names[index], kind, tensor.dims, want)
+        result.made = value
         result.plain, result.first = (None, value) if first else (value, None)
         while len(self.results) <= index:
             self.results.append(Value("", "", None))
@@ -284,6 +288,12 @@ ACTIVATIONS: Mapping[int, Callable[[Op, ir.Value], ir.Value]] = {
 """Fused activations by their codes; SIGN_BIT (5) has no kernel in TFLite either."""
 
 
+def copied(value: Value) -> Value:
+    """A copy for a body: what is made inside it is not there outside."""
+    stored = copied(value.stored) if value.stored is not None else None
+    return replace(value, real=None, stored=stored)
+
+
 def quantization_of(tensor: Tensor) -> Quantization | None:
     """How a tensor's elements stand for real numbers; None where they are numbers themselves."""
     q = tensor.quantization
@@ -300,8 +310,8 @@ def dequantized(op: Op, value: ir.Value, q: Quantization, kind: str, name: str) 
             raise UnsupportedError("its bias is quantised in a way that TFLite has no kernel for")
         return op.graph.node("Mul", [op.cast(value, ir.DataType.FLOAT), scale], name=name)
     zero = op.const(zeros, TYPES[kind].numpy())
-    attributes = {"axis": q.axis} if q.per_axis else {}
-    return op.graph.node("DequantizeLinear", [value, scale, zero], name=name, **attributes)
+    axis = q.axis if q.per_axis else None
+    return op.graph.node("DequantizeLinear", [value, scale, zero], name=name, axis=axis)
 
 
 def quantized(op: Op, value: ir.Value, q: Quantization, kind: str, name: str) -> ir.Value:

@@ -232,7 +232,7 @@ class _Reader:
         if table["offset"] > 1:
             return self._outside(table["offset"], table["size"])
         data = memoryview(table["data"])
-        return data if len(data) else None
+        return data if data else None
 
     def _outside(self, start: int, size: int) -> memoryview:
         self.file.check(start, size)
@@ -258,7 +258,11 @@ class _Reader:
         Levels lie within one another in the order of traversal: those of the dims, then those of the blocks.
         """
         sparsity, name = table["sparsity"], table["name"]
-        order, blocks, levels = sparsity["traversal_order"].tolist(), sparsity["block_map"].tolist(), sparsity["dim_metadata"]
+        order, blocks, levels = (
+            sparsity["traversal_order"].tolist(),
+            sparsity["block_map"].tolist(),
+            sparsity["dim_metadata"],
+        )
         total = len(shape) + len(blocks)
         sound = sorted(order) == list(range(total)) and len(levels) == total
         if not sound or not all(0 <= dim < len(shape) for dim in blocks):
@@ -327,4 +331,5 @@ def _elements(data: memoryview, kind: str) -> Array:
     dtype, bits = _NIBBLES[kind]
     raw = np.frombuffer(data, np.uint8)
     parts = np.stack([raw << (8 - bits - shift) & 0xFF for shift in range(0, 8, bits)], 1).astype(np.uint8).ravel()
-    return parts.view(dtype) >> (8 - bits)
+    values: Array = parts.view(dtype) >> (8 - bits)
+    return values

@@ -8,7 +8,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from sardonyx.convert.graph import GraphBuilder
-from sardonyx.convert.tflite.emit import TYPES, Op, UnsupportedError, Value, quantization_of
+from sardonyx.convert.tflite.emit import TYPES, Op, UnsupportedError, Value, copied, quantization_of
 from sardonyx.convert.tflite.file import Tensor
 
 Rule = Callable[[Op], None]
@@ -77,8 +77,8 @@ def _while(op: Op) -> None:
     op.scratch = inner.scratch
     outer = [_stored(op, *pair) for pair in zip(states, op.out, strict=True)]
     outputs = op.nodes("Loop", [None, condition, *outer], len(op.out), body=graph)
-    for index, value in enumerate(outputs):
-        op.give(value, index, quantization=states[index].quantization)
+    for index, result in enumerate(outputs):
+        op.give(result, index, quantization=states[index].quantization)
 
 
 # Variables
@@ -107,7 +107,7 @@ def _read(op: Op) -> None:
     key = op.need(0).extra
     if key not in op.scope.variables:
         raise UnsupportedError("it reads a variable that nothing sets")
-    op.alias(replace(op.scope.variables[key]))
+    op.alias(copied(op.scope.variables[key]))
 
 
 CONTROL: Mapping[str, Rule] = {

@@ -128,13 +128,10 @@ def _detections(op: Op) -> None:
     best = op.node("ReduceMax", [likely, op.const([2])], keepdims=0)
     kind = op.node("Squeeze", [op.node("ArgMax", [likely], axis=2, keepdims=0), op.const([0])])
     most = op.const([int(options["max_detections"])])
-    chosen = op.node(
-        "NonMaxSuppression",
-        [
-            op.node("Unsqueeze", [boxes, op.const([0])]), op.node("Unsqueeze", [best, op.const([0])]), most,
-            op.const([options["nms_iou_threshold"]], np.float32), op.const([_below(options["nms_score_threshold"])], np.float32),
-        ],
-    )  # fmt: skip
+    overlap = op.const([options["nms_iou_threshold"]], np.float32)
+    least = op.const([_below(options["nms_score_threshold"])], np.float32)
+    lifted = [op.node("Unsqueeze", [value, op.const([0])]) for value in (boxes, best)]
+    chosen = op.node("NonMaxSuppression", [*lifted, most, overlap, least])
     at = op.node("Squeeze", [op.node("Slice", [chosen, *map(op.const, ([2], [3], [1]))]), op.const([1])])
     flat_best = op.node("Squeeze", [best, op.const([0])])
     kinds = op.cast(op.node("Gather", [kind, at], axis=0), ir.DataType.FLOAT)

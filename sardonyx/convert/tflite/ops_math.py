@@ -90,8 +90,7 @@ def _atan2(op: Op, y: ir.Value, x: ir.Value) -> ir.Value:
     result = op.node("Where", [left, turned, angle])
     upright = op.node("Where", [below, _like(op, -np.pi / 2), _like(op, np.pi / 2)])
     level = op.node("Equal", [y, zero])
-    result = op.node("Where", [op.node("Equal", [x, zero]), op.node("Where", [level, zero, upright]), result])
-    return result
+    return op.node("Where", [op.node("Equal", [x, zero]), op.node("Where", [level, zero, upright]), result])
 
 
 def _squared(op: Op, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -139,7 +138,9 @@ def _local_response(op: Op) -> None:
     x = op.real(op.need(0))
     size = 2 * op.get("radius") + 1
     op.give(
-        op.node("LRN", [op.first(x)], size=size, bias=op.get("bias"), alpha=op.get("alpha") * size, beta=op.get("beta")),
+        op.node(
+            "LRN", [op.first(x)], size=size, bias=op.get("bias"), alpha=op.get("alpha") * size, beta=op.get("beta")
+        ),
         first=True,
     )
 
@@ -207,7 +208,8 @@ def bias(op: Op, index: int, source: int, weights: int) -> ir.Value | None:
 def note_hybrid(op: Op, source: int, weights: int) -> None:
     """TFLite's kernels round the activations to 8 bits on the way where only the weights are quantised."""
     x, w = op.need(source), op.need(weights)
-    if x.kind == "FLOAT32" and x.quantization is None and w.quantization is not None and w.array is not None:
+    floats = x.kind == "FLOAT32" and x.quantization is None and not op.scope.dequantize
+    if floats and w.quantization is not None and w.array is not None and op.want(0) is None:
         op.scope.hybrid = True
 
 
@@ -287,7 +289,9 @@ def _fake_quant(op: Op) -> None:
     zero = float(np.clip(np.floor(least - low / scale + 0.5), least, most))
     value, first = together(op, reals(op, 1))
     bounded = clip(op, value[0], float((least - zero) * scale), float((most - zero) * scale))
-    shifted = op.node("Div", [op.node("Sub", [bounded, op.const((least - zero) * scale, np.float32)]), op.const(scale, np.float32)])
+    shifted = op.node(
+        "Div", [op.node("Sub", [bounded, op.const((least - zero) * scale, np.float32)]), op.const(scale, np.float32)]
+    )
     rounded = op.node("Floor", [op.node("Add", [shifted, op.const(0.5, np.float32)])])
     low_value = op.const((least - zero) * scale, np.float32)
     op.give(op.node("Add", [op.node("Mul", [rounded, op.const(scale, np.float32)]), low_value]), first=first)

@@ -72,7 +72,10 @@ def _sequence(op: Op, time_major: bool) -> ir.Value:
 def _state(op: Op, index: int) -> ir.Value | None:
     """A state that does not start at zero, as [batch, units]; None for zeros."""
     value = op.need(index)
-    if value.array is not None and not (value.array != (value.quantization.zero_point[0] if value.quantization else 0)).any():
+    if (
+        value.array is not None
+        and not (value.array != (value.quantization.zero_point[0] if value.quantization else 0)).any()
+    ):
         return None
     return op.plain(op.real(value))
 
@@ -107,7 +110,11 @@ def _lstm(op: Op, x: ir.Value, places: Places, length: int | None, backward: boo
         states = [op.node("Unsqueeze", [s, op.const([0])]) if s is not None else None for s in states]
     weights = [op.const(array[None], np.float32) for array in (kernel, recurrent, biases)]
     (y,) = op.nodes(
-        "LSTM", [x, *weights, None, *states, peepholes], 1, hidden_size=units, direction="reverse" if backward else "forward"
+        "LSTM",
+        [x, *weights, None, *states, peepholes],
+        1,
+        hidden_size=units,
+        direction="reverse" if backward else "forward",
     )
     return op.node("Squeeze", [y, op.const([1])])
 
@@ -127,7 +134,9 @@ def _scanned(op: Op, x: ir.Value, w: Places, normalised: bool, coupled: bool, ba
         given = op.node("Add", [given, op.const(biases, np.float32)])
     body = op.graph.body(f"{op.name}/step")
     inner = replace(op, graph=body)
-    hidden, cell = (body.input(f"{op.name}/{name}", ir.DataType.FLOAT, [None, size]) for name, size in (("h", units), ("c", cells)))
+    hidden, cell = (
+        body.input(f"{op.name}/{name}", ir.DataType.FLOAT, [None, size]) for name, size in (("h", units), ("c", cells))
+    )
     now = body.input(f"{op.name}/x", ir.DataType.FLOAT, [None, len(gates) * cells])
     total = inner.node("Add", [now, inner.node("MatMul", [hidden, inner.const(recurrent.T, np.float32)])])
     parts = dict(zip(gates, inner.nodes("Split", [total], len(gates), axis=-1, num_outputs=len(gates)), strict=True))
@@ -138,7 +147,9 @@ def _scanned(op: Op, x: ir.Value, w: Places, normalised: bool, coupled: bool, ba
             eye = inner.const(numbers(op, w.peepholes + peephole), np.float32)
             value = inner.node("Add", [value, inner.node("Mul", [state, eye])])
         if normalised:
-            value = _normalised(inner, value, numbers(op, (w.norms or 0) + index), _or_zeros(op, w.biases + index, cells))
+            value = _normalised(
+                inner, value, numbers(op, (w.norms or 0) + index), _or_zeros(op, w.biases + index, cells)
+            )
         return act(value)
 
     def sigmoid(value: ir.Value) -> ir.Value:

@@ -142,19 +142,21 @@ def _strided_slice(op: Op) -> None:
     rank = op.rank(x)
     strides = [int(step) for step in op.constant(3, "strides").ravel()]
     plan = _plan(op, rank, len(strides))
-    value = op.plain(x)
     begins, ends = (op.need(index) for index in (1, 2))
-    if begins.array is not None and ends.array is not None:
+    fixed = begins.array is not None and ends.array is not None
+    first = x.moved and fixed and all(kind in ("range", "all") for _, _, kind in plan)
+    value = op.first(x) if first else op.plain(x)
+    if fixed:
         sides = [value.array.ravel().tolist() for value in (begins, ends) if value.array is not None]
         starts, stops, axes, steps = [], [], [], []
         for axis, at, kind in plan:
-            if kind == "new" or kind == "all":
+            if kind in ("new", "all"):
                 continue
             step = strides[at]
             start, stop = _bounds(op, sides[0][at], sides[1][at], step, at, kind)
             starts.append(start)
             stops.append(stop)
-            axes.append(axis)
+            axes.append(FIRST.index(axis) if first else axis)
             steps.append(1 if kind == "one" else step)
         if axes:
             value = op.node("Slice", [value, op.const(starts), op.const(stops), op.const(axes), op.const(steps)])
@@ -164,7 +166,9 @@ def _strided_slice(op: Op) -> None:
         value = op.node("Squeeze", [value, op.const(gone)])
     if added := _added(plan):
         value = op.node("Unsqueeze", [value, op.const(added)])
-    op.give(value, quantization=x.quantization)
+    if value in (x.plain, x.first):  # Nothing was cut.
+        value = op.node("Identity", [value])
+    op.give(value, first=first, quantization=x.quantization)
 
 
 def _plan(op: Op, rank: int, count: int) -> list[tuple[int, int, str]]:
@@ -214,7 +218,9 @@ def _computed_slice(op: Op, value: ir.Value, plan: list[tuple[int, int, str]], s
             if open_side:
                 parts.append(op.const([_bounds(op, 0, 0, strides[at], at, kind)[index - 1]]))
                 continue
-            own = op.node("Slice", [longs(op, 1 if kind == "one" else index), op.const([at]), op.const([at + 1]), op.const([0])])
+            own = op.node(
+                "Slice", [longs(op, 1 if kind == "one" else index), op.const([at]), op.const([at + 1]), op.const([0])]
+            )
             if kind == "one" and index == 2:
                 after = op.node("Add", [own, op.const([1])])
                 own = op.node("Where", [op.node("Equal", [own, op.const([-1])]), op.const([2**62]), after])
@@ -248,7 +254,9 @@ def _pad(op: Op) -> None:
         fill = op.const(x.quantization.zero_point[0], TYPES[x.kind].numpy())
     first = x.moved and op.need(1).array is not None
     value = op.first(x) if first else op.plain(x)
-    op.give(op.node("Pad", [value, _amounts(op, first), fill], mode="constant"), first=first, quantization=x.quantization)
+    op.give(
+        op.node("Pad", [value, _amounts(op, first), fill], mode="constant"), first=first, quantization=x.quantization
+    )
 
 
 def _amounts(op: Op, first: bool = False) -> ir.Value:

@@ -18,19 +18,20 @@ STEPS = {1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 """The ends that fused activations cut at, by their codes."""
 
 
-def _padding(op: Op, x: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> dict[str, Any]:
+def _padding(
+    op: Op, x: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> dict[str, Any]:
     """`pads`, or where the size is open and must be looked at, `auto_pad`."""
     if min(*kernel, *strides, *dilations) < 1:
         raise UnsupportedError("its kernel, strides or dilations are not positive")
     if op.get("padding") != SAME:
         return {}
     before, after = [], []
-    for size, k, s, d in zip((x.dims or ())[1:-1], kernel, strides, dilations, strict=True):
-        if size is None:
-            if all(step == 1 for step in strides):  # Then the size does not matter.
-                size = 1
-            else:
-                return {"auto_pad": "SAME_UPPER"}
+    sizes = (x.dims or ())[1:-1]
+    if None in sizes and any(step != 1 for step in strides):
+        return {"auto_pad": "SAME_UPPER"}
+    for open_size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True):
+        size = open_size or 1  # With strides of 1 the size does not matter.
         total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
         before.append(total // 2)
         after.append(total - total // 2)
@@ -144,7 +145,11 @@ def _whole(op: Op) -> bool:
 def _numbers(op: Op) -> Value:
     """The first input as floats: its stored integers where these are averaged, else the numbers they stand for."""
     x = op.need(0)
-    return Value(f"{x.name}/float", "FLOAT32", x.dims, first=op.cast(op.first(x), ir.DataType.FLOAT)) if _whole(op) else op.real(x)
+    return (
+        Value(f"{x.name}/float", "FLOAT32", x.dims, first=op.cast(op.first(x), ir.DataType.FLOAT))
+        if _whole(op)
+        else op.real(x)
+    )
 
 
 def _averaged(op: Op, value: ir.Value, code: int) -> None:
@@ -188,7 +193,9 @@ def _pool(kind: str) -> Rule:
 
 
 def _resize_bilinear(op: Op) -> None:
-    mode = "align_corners" if op.get("align_corners") else "half_pixel" if op.get("half_pixel_centers") else "asymmetric"
+    mode = (
+        "align_corners" if op.get("align_corners") else "half_pixel" if op.get("half_pixel_centers") else "asymmetric"
+    )
     x = _numbers(op)
     result = op.node(
         "Resize", [op.first(x), None, None, _sizes(op, x)], mode="linear", coordinate_transformation_mode=mode
@@ -219,8 +226,9 @@ def _resize_nearest(op: Op) -> None:
         for old, new, place in zip(olds, sizes, places, strict=True)
     )
     if whole:
+        times = [1, 1, *(new // old for old, new in zip(olds, sizes, strict=True))]
         value = op.node(
-            "Resize", [value, None, op.const([1, 1, *(new // old for old, new in zip(olds, sizes, strict=True))], np.float32)],
+            "Resize", [value, None, op.const(times, np.float32)],
             mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
         )  # fmt: skip
     else:

@@ -282,8 +282,14 @@ def test_every_recorded_model_is_small():
 
 _PITCH = {
     "nmp.mlpackage/Manifest.json": ("c1fa5ef8acc34703edcd4e90e9a8640bd4673d9f3a68753c3b9d1ca0365e2928", 617),
-    "nmp.mlpackage/Data/com.apple.CoreML/model.mlmodel": ("af7bf7d49bc167e0bf0c30aa2ca6b432c3e10df048d2dd4173ff3a738c020858", 123027),
-    "nmp.mlpackage/Data/com.apple.CoreML/weights/weight.bin": ("691a6b63c7ddcdde0ee131ff3986dcb1250df47cd738612efde966ba9b4c99cd", 145956),
+    "nmp.mlpackage/Data/com.apple.CoreML/model.mlmodel": (
+        "af7bf7d49bc167e0bf0c30aa2ca6b432c3e10df048d2dd4173ff3a738c020858",
+        123027,
+    ),
+    "nmp.mlpackage/Data/com.apple.CoreML/weights/weight.bin": (
+        "691a6b63c7ddcdde0ee131ff3986dcb1250df47cd738612efde966ba9b4c99cd",
+        145956,
+    ),
     "nmp.onnx": ("2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec", 230444),
 }
 

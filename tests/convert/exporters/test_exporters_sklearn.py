@@ -47,7 +47,10 @@ def own(estimator, rows):
         make_pipeline(StandardScaler(), LogisticRegression()),
         RandomForestClassifier(10, random_state=0),
         GradientBoostingClassifier(n_estimators=5, random_state=0),
-        VotingClassifier([("a", LogisticRegression()), ("b", RandomForestClassifier(5, random_state=1))], voting="soft"),
+        VotingClassifier(
+            [("a", LogisticRegression()), ("b", RandomForestClassifier(5, random_state=1))],
+            voting="soft", flatten_transform=False,
+        ),
     ],
     ids=lambda estimator: type(estimator).__name__,
 )
