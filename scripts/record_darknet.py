@@ -39,7 +39,7 @@ def main() -> None:
                 continue
             arguments = {
                 "kind": "darknet", "structure": text(files), "weights": str(files.binary),
-                "outputs": {output: "" for output in output_names(files)},
+                "outputs": dict.fromkeys(output_names(files), ""),
             }  # fmt: skip
             outputs = opencv_oracle.run(arguments, values(cfg))[1]
             print(name, {key: value.shape for key, value in outputs.items()})

@@ -36,7 +36,9 @@ def keep(name: str, feeds: dict[str, Any], results: dict[str, Any]) -> None:
             RECORDED[f"{name}|{kind}|{key}"] = np.asarray(value)
 
 
-def frozen(name: str, build: Callable[[dict[str, Any]], dict[str, Any]], feeds: dict[str, Any], open_: bool = False) -> None:
+def frozen(
+    name: str, build: Callable[[dict[str, Any]], dict[str, Any]], feeds: dict[str, Any], open_: bool = False
+) -> None:
     """A GraphDef with these inputs; outputs are identities of their names. With `open_` all dims but the last are."""
     graph = tf.Graph()
     with graph.as_default(), v1.Session() as session:
@@ -164,7 +166,9 @@ def windows(t: dict[str, Any]) -> dict[str, Any]:
     vector = [tf.constant(np.abs(normal(4)) + 0.5) for _ in range(4)]
     conv = tf.nn.conv2d
     y = conv(x, k, 1, "SAME")
-    chain = tf.nn.relu(tf.nn.bias_add(conv(tf.nn.max_pool2d(y, 2, 2, "SAME"), tf.constant(normal(1, 1, 5, 4)), 1, "SAME"), normal(4)))
+    chain = tf.nn.relu(
+        tf.nn.bias_add(conv(tf.nn.max_pool2d(y, 2, 2, "SAME"), tf.constant(normal(1, 1, 5, 4)), 1, "SAME"), normal(4))
+    )
     n = tf.shape(x)[0]
     return {
         "same": y, "valid": conv(x, k, 2, "VALID"), "same_2": conv(x, k, [2, 3], "SAME"),
@@ -248,7 +252,9 @@ def boxes(t: dict[str, Any]) -> dict[str, Any]:
 
 def crops(t: dict[str, Any]) -> dict[str, Any]:
     """An operator that only tf2onnx has."""
-    return {"crops": tf.image.crop_and_resize(t["x"], [[0.1, 0.2, 0.8, 0.9], [0.0, 0.0, 1.0, 1.0]], [0, 1], [3, 4]) + 1.0}
+    return {
+        "crops": tf.image.crop_and_resize(t["x"], [[0.1, 0.2, 0.8, 0.9], [0.0, 0.0, 1.0, 1.0]], [0, 1], [3, 4]) + 1.0
+    }
 
 
 def factors(t: dict[str, Any]) -> dict[str, Any]:
@@ -308,7 +314,12 @@ def checkpoint() -> None:
             path.rename(path.with_name(path.name.removeprefix("made")) if path.name.startswith("made") else path)
         keep("checkpoint", {"x": value}, results)
         builder = v1.saved_model.Builder(str(OUT / "saved_v1"))
-        signature = v1.saved_model.predict_signature_def({"features": x, }, {"classes": y})
+        signature = v1.saved_model.predict_signature_def(
+            {
+                "features": x,
+            },
+            {"classes": y},
+        )
         builder.add_meta_graph_and_variables(session, ["serve", "cpu"], {"predict": signature})
         builder.save()
         keep("saved_v1", {"features": value}, {"classes": results["probabilities"]})
@@ -399,7 +410,11 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     i, j = R.integers(-9, 9, (3, 5)).astype(np.int32), R.integers(1, 6, (3, 5)).astype(np.int32)
-    frozen("arithmetic", arithmetic, {"x": normal(3, 5), "y": normal(3, 5), "i": i, "j": j * np.where(i % 2, 1, -1).astype(np.int32)})
+    frozen(
+        "arithmetic",
+        arithmetic,
+        {"x": normal(3, 5), "y": normal(3, 5), "i": i, "j": j * np.where(i % 2, 1, -1).astype(np.int32)},
+    )
     frozen("products", products, {"x": normal(3, 4, 5)})
     frozen("shapes", shapes, {"x": normal(2, 4, 6), "i": np.array([[0, 3, 1], [2, 2, 3]], np.int32)})
     frozen("windows", windows, {"x": normal(2, 9, 11, 4)})

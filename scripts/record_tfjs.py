@@ -68,7 +68,9 @@ def picture() -> Any:
     x = tf_keras.Input((12, 10, 3), name="image")
     y = layers.Conv2D(6, 3, 2, "same", activation="relu", name="first")(x)
     y = layers.BatchNormalization(name="normal")(layers.DepthwiseConv2D(3, name="depth")(y))
-    inner = tf_keras.Sequential([layers.Conv2D(4, 1, name="one", input_shape=(4, 3, 6)), layers.ReLU(6.0)], name="inner")
+    inner = tf_keras.Sequential(
+        [layers.Conv2D(4, 1, name="one", input_shape=(4, 3, 6)), layers.ReLU(6.0)], name="inner"
+    )
     y = layers.Flatten()(inner(y))
     return tf_keras.Model(x, [layers.Dense(5, activation="softmax", name="kinds")(y), layers.Dense(2, name="place")(y)])
 
@@ -83,17 +85,30 @@ def sequence() -> Any:
     return tf_keras.Sequential(made)
 
 
-def layers_model(folder: Path, model: Any, kind: str | None, shard: int, *, javascript: bool = False) -> tuple[Any, Any]:
+def layers_model(
+    folder: Path, model: Any, kind: str | None, shard: int, *, javascript: bool = False
+) -> tuple[Any, Any]:
     rng = np.random.default_rng(5)
-    model.set_weights([rng.uniform(0.1, 0.6, w.shape) * rng.choice([-1, 1], w.shape) ** (w.ndim > 1) for w in model.get_weights()])
+    model.set_weights(
+        [rng.uniform(0.1, 0.6, w.shape) * rng.choice([-1, 1], w.shape) ** (w.ndim > 1) for w in model.get_weights()]
+    )
     arrays = {w.name.removesuffix(":0"): w.numpy() for w in model.weights}
     config = json.loads(model.to_json())
     if javascript:  # as model.save() in a browser writes it
-        topology = {"class_name": config["class_name"], "config": config["config"], "keras_version": "tfjs-layers 4.22.0"}
+        topology = {
+            "class_name": config["class_name"],
+            "config": config["config"],
+            "keras_version": "tfjs-layers 4.22.0",
+        }
         head = {"modelTopology": topology, "format": "layers-model", "generatedBy": "TensorFlow.js tfjs-layers v4.22.0"}
     else:
         topology = {"keras_version": "2.15.0", "backend": "tensorflow", "model_config": config}
-        head = {"format": "layers-model", "generatedBy": "keras v2.15.0", "convertedBy": "TensorFlow.js Converter v4.22.0", "modelTopology": topology}
+        head = {
+            "format": "layers-model",
+            "generatedBy": "keras v2.15.0",
+            "convertedBy": "TensorFlow.js Converter v4.22.0",
+            "modelTopology": topology,
+        }
     stored = write(folder, head, arrays, kind, shard)
     model.set_weights([stored[w.name.removesuffix(":0")] for w in model.weights])
     x = rng.normal(0, 1, (2, *model.input_shape[1:])).astype(np.float32)
@@ -104,7 +119,9 @@ def layers_model(folder: Path, model: Any, kind: str | None, shard: int, *, java
 def graph_model(folder: Path, model: Any, kind: str | None) -> tuple[Any, Any]:
     """Frozen, gone over by the optimiser (convolutions with their bias and activation become one), weights apart."""
     rng = np.random.default_rng(6)
-    model.set_weights([rng.uniform(0.1, 0.6, w.shape) * rng.choice([-1, 1], w.shape) ** (w.ndim > 1) for w in model.get_weights()])
+    model.set_weights(
+        [rng.uniform(0.1, 0.6, w.shape) * rng.choice([-1, 1], w.shape) ** (w.ndim > 1) for w in model.get_weights()]
+    )
     specs = [tf.TensorSpec(x.shape, x.dtype, name=x.name) for x in model.inputs]
     made = tf.function(lambda x: dict(zip(("kinds", "place"), model(x), strict=True))).get_concrete_function(*specs)
     frozen = convert_variables_to_constants_v2(made)
@@ -112,7 +129,10 @@ def graph_model(folder: Path, model: Any, kind: str | None) -> tuple[Any, Any]:
     signature = meta_graph_pb2.SignatureDef()
     tensors = {"inputs": frozen.inputs, "outputs": frozen.outputs}
     names = {"inputs": ["image"], "outputs": ["kinds", "place"]}
-    meta = export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
+    definition = graph.as_graph_def()
+    for node in definition.node:
+        node.device = "/device:CPU:0"
+    meta = export_meta_graph(graph_def=definition, graph=graph)
     fetches = meta_graph_pb2.CollectionDef()
     fetches.node_list.value.extend([t.name for t in (*frozen.inputs, *frozen.outputs)])
     meta.collection_def["train_op"].CopyFrom(fetches)
@@ -131,6 +151,7 @@ def graph_model(folder: Path, model: Any, kind: str | None) -> tuple[Any, Any]:
             info.tensor_shape.CopyFrom(tensor.shape.as_proto())
     arrays = {}
     for node in better.node:
+        node.device = ""
         if node.op == "Const":
             arrays[node.name] = tf.make_ndarray(node.attr["value"].tensor)
             tensor = node.attr["value"].tensor
@@ -149,9 +170,10 @@ def graph_model(folder: Path, model: Any, kind: str | None) -> tuple[Any, Any]:
         if node.op == "Const":
             node.attr["value"].tensor.tensor_content = np.ascontiguousarray(stored[node.name]).tobytes()
     x = rng.normal(0, 1, (2, *model.input_shape[1:])).astype(np.float32)
+    fetched = [entry["name"] for entry in head["signature"]["outputs"].values()]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.import_graph_def(better, name="")
-        outputs = session.run([t.name for t in frozen.outputs], {frozen.inputs[0].name: x})
+        outputs = session.run(fetched, {frozen.inputs[0].name: x})
     return [x], outputs
 
 

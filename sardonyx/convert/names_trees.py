@@ -105,7 +105,8 @@ def _options(initial_types: Sequence[tuple[str, Any]] | None) -> Options:
         return Options()
     if len(initial_types) > 1 or type(initial_types[0][1]).__name__ != "FloatTensorType":
         raise ConversionError(
-            "initial_types must be one input of FloatTensorType", got=", ".join(str(entry)[:60] for entry in initial_types)
+            "initial_types must be one input of FloatTensorType",
+            got=", ".join(str(entry)[:60] for entry in initial_types),
         )
     name, kind = initial_types[0]
     shape = tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in getattr(kind, "shape", ()) or ())

@@ -145,7 +145,9 @@ def inputs_with_shapes(text: str | None) -> tuple[tuple[str, ...], dict[str, tup
     while rest:
         found = re.match(r"\s*([^,\[\]]+?)\s*(?:\[([-\d,\s]*)\])?\s*(?:,|$)", rest)
         if found is None:
-            raise ConfigError("cannot read the inputs", where="--inputs", expected="name,name[1,28,28,3]", got=repr(rest))
+            raise ConfigError(
+                "cannot read the inputs", where="--inputs", expected="name,name[1,28,28,3]", got=repr(rest)
+            )
         names.append(found[1])
         if found[2] is not None:
             try:

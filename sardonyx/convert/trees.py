@@ -274,7 +274,9 @@ class Columns:
         if self.memberships:
             ranges = sum(len(member.bounds()) for member in self.memberships)
             if ranges > MOST_RANGES:
-                raise ConversionError("too many sets of categories", expected=f"{MOST_RANGES:,} ranges", got=f"{ranges:,}")
+                raise ConversionError(
+                    "too many sets of categories", expected=f"{MOST_RANGES:,} ranges", got=f"{ranges:,}"
+                )
             sets = joined([_search(member, target) for target, member in enumerate(self.memberships)])
             parts.append(ensemble(builder, rows, sets, LT, len(self.memberships), "categories"))
         return parts[0] if len(parts) == 1 else builder.node("Concat", parts, name="columns", axis=1)

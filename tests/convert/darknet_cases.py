@@ -157,9 +157,26 @@ NETWORKS: dict[str, str] = {
         conv(16, 1, 1, "linear", 0), layer("region", anchors="1.1,1.2, 2.3,1.4", classes=3, coords=4, num=2),
     ),
 }  # fmt: skip
-for _name in (
-    "elu gelu hard_mish hardtan leaky lhtan linear loggy logistic mish plse ramp relie relu relu6 selu swish tanh"
-).split():
+for _name in [
+    "elu",
+    "gelu",
+    "hard_mish",
+    "hardtan",
+    "leaky",
+    "lhtan",
+    "linear",
+    "loggy",
+    "logistic",
+    "mish",
+    "plse",
+    "ramp",
+    "relie",
+    "relu",
+    "relu6",
+    "selu",
+    "swish",
+    "tanh",
+]:
     NETWORKS[f"activation_{_name}"] = net(conv(5, 1, 1, "linear"), layer("activation", activation=_name), channels=4)
 
 

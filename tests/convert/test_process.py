@@ -13,7 +13,7 @@ from sardonyx.convert import process
 from sardonyx.convert.subprocess_oracle import SubprocessOracle
 from sardonyx.errors import ConfigError, ConversionError, MissingExtraError
 
-DRIVER = '''
+DRIVER = """
 import os, sys, time
 from sardonyx.convert.process import serve
 from sardonyx.errors import MissingExtraError
@@ -39,7 +39,7 @@ def work(arguments, arrays):
 
 if __name__ == "__main__":
     serve(work)
-'''
+"""
 
 
 @pytest.fixture

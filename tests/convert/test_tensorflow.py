@@ -106,7 +106,7 @@ def test_few_transposes():
     """
     for i in range(3):
         text += f"""
-          node {{ name: "pool{i}" op: "MaxPool" input: "{f'six{i - 1}' if i else 'relu'}"
+          node {{ name: "pool{i}" op: "MaxPool" input: "{f"six{i - 1}" if i else "relu"}"
                  attr {{ key: "ksize" value {{ list {{ i: [1, 2, 2, 1] }} }} }}
                  attr {{ key: "strides" value {{ list {{ i: [1, 1, 1, 1] }} }} }}
                  attr {{ key: "padding" value {{ s: "SAME" }} }} }}
@@ -215,7 +215,13 @@ def test_every_operator_that_is_written_is_tested_and_evaluated():
     seen = set()
     for name in CASES:
         path = path_of(name)
-        kind = "GraphDef" if path.suffix == ".pb" else "SavedModel" if (path / "saved_model.pb").exists() else "MetaGraphDef"
+        kind = (
+            "GraphDef"
+            if path.suffix == ".pb"
+            else "SavedModel"
+            if (path / "saved_model.pb").exists()
+            else "MetaGraphDef"
+        )
         file = path if path.suffix == ".pb" else path / ("saved_model.pb" if kind == "SavedModel" else ".meta")
         message = schema().parse(file.read_bytes(), kind, str(file))
         graphs = {
@@ -291,7 +297,9 @@ def test_fused_products(activation, more):
         np.testing.assert_allclose(found, np.where(plain > 0, plain, plain * B), rtol=1e-5)
 
 
-@pytest.mark.parametrize("op", ["_FusedConv2D", "FusedConv2D", "_FusedDepthwiseConv2dNative", "FusedDepthwiseConv2dNative"])
+@pytest.mark.parametrize(
+    "op", ["_FusedConv2D", "FusedConv2D", "_FusedDepthwiseConv2dNative", "FusedDepthwiseConv2dNative"]
+)
 def test_fused_convolutions(op):
     bias = R.standard_normal(4 if "Depth" in op else 2).astype(np.float32)
     attributes = {"fused_ops": [b"BiasAdd", b"Relu"], "strides": [1, 1, 1, 1], "padding": b"SAME", "num_args": 1}
@@ -433,7 +441,12 @@ def test_no_framework_is_imported():
 
 def test_objects_and_files_of_others_are_not_recognised(tmp_path):
     assert not tensorflow.recognises(Source(object=object()))
-    for name, data in (("a.pb", b"\x08\x0a\x12\x07pytorch"), ("b.pb", b"node"), ("c.meta", b"{}"), ("d", b"\x0a\x05hello")):
+    for name, data in (
+        ("a.pb", b"\x08\x0a\x12\x07pytorch"),
+        ("b.pb", b"node"),
+        ("c.meta", b"{}"),
+        ("d", b"\x0a\x05hello"),
+    ):
         path = tmp_path / name
         path.write_bytes(data)
         assert not tensorflow.recognises(Source(path=path))

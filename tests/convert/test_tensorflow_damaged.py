@@ -95,7 +95,13 @@ def test_snappy():
     assert unsnap(b"\x09\x00a\x1e\x01\x00", "here") == b"a" * 9
     assert unsnap(b"\x09\x00a\x1f\x01\x00\x00\x00", "here") == b"a" * 9
     assert unsnap(b"\x46\xf0\x45" + b"x" * 70, "here") == b"x" * 70
-    for broken in (b"\x05\x10hell", b"\x05\x10helloo", b"\x09\x00a\x1e\x02\x00", b"\xff\xff\xff\xff\x0f\x00a", b"\x09\x00a"):
+    for broken in (
+        b"\x05\x10hell",
+        b"\x05\x10helloo",
+        b"\x09\x00a\x1e\x02\x00",
+        b"\xff\xff\xff\xff\x0f\x00a",
+        b"\x09\x00a",
+    ):
         refusal(lambda broken=broken: unsnap(broken, "here"), ModelFileError)
 
 
@@ -218,7 +224,9 @@ def test_circles_and_gaps_are_found():
     assert "circle" in refusal(lambda: convert_graph(alone, [], y, Options()), ModelFileError)
     gap = _nodes(Node("a", "Relu", (Endpoint("b"),)))
     assert "has not" in refusal(lambda: convert_graph(gap, [], y, Options()), ModelFileError)
-    port = _nodes(Node("a", "Relu", (Endpoint("b", 5),)), Node("b", "Const", attributes={"value": np.ones(2, np.float32)}))
+    port = _nodes(
+        Node("a", "Relu", (Endpoint("b", 5),)), Node("b", "Const", attributes={"value": np.ones(2, np.float32)})
+    )
     assert "has not" in refusal(lambda: convert_graph(port, [], y, Options()), ModelFileError)
 
 

@@ -155,7 +155,7 @@ def _select(c: Call, boxes: ir.Value, scores: ir.Value, kept: list[int], count: 
     number = count if top < 0 else min(top, count)
     keep = c.p.int("keep_top_k", -1)
     keep = labels * number if keep < 0 else min(keep, labels * number)
-    if not 0 < keep or not 0 < number:
+    if not keep > 0 or not number > 0:
         raise Unsupported("it keeps nothing")
     # Each class of each image is a batch of its own, of its best boxes.
     best, index = c.nodes("TopK", [scores, c.constant("top_k", [number], np.int64)], 2, "best", axis=2)

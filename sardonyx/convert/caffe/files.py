@@ -106,7 +106,7 @@ def looks_like_weights(head: bytes) -> bool:
             first = body[0] if body else 0
             known = (0x0A, 0x12) if tag != 0x12 else (0x0A, 0x12, 0x1A, 0x22)
             inner = body[start : start + length]
-            return 0 < length and first in known and (_is_text(inner) or (first == 0x0A and tag == 0x12))
+            return length > 0 and first in known and (_is_text(inner) or (first == 0x0A and tag == 0x12))
         elif tag not in (0x1A, 0x22, 0x32, 0x42):
             return False
         at += size

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -125,7 +124,7 @@ def _power(c: Call) -> list[Tensor]:
 def _base(c: Call) -> float:
     """The logarithm of a base that is -1 for e."""
     base = c.p.float("base", -1.0)
-    if base != -1 and base <= 0 or base == 1:
+    if (base != -1 and base <= 0) or base == 1:
         raise Unsupported(f"the base is {base}, expected a positive number other than 1")
     return 1.0 if base == -1 else math.log(base)
 

@@ -10,8 +10,37 @@ from sardonyx.convert.caffe.prototxt import Message
 from sardonyx.convert.opencv_oracle import opencv
 
 AGREES = frozenset(
-    "AbsVal BNLL BatchNorm Concat Convolution Deconvolution DetectionOutput Dropout ELU Eltwise Exp Flatten Input "
-    "InnerProduct LRN Normalize PReLU Permute Pooling Power PriorBox ReLU Reshape Scale Sigmoid Slice Softmax Split TanH".split()
+    [
+        "AbsVal",
+        "BNLL",
+        "BatchNorm",
+        "Concat",
+        "Convolution",
+        "Deconvolution",
+        "DetectionOutput",
+        "Dropout",
+        "ELU",
+        "Eltwise",
+        "Exp",
+        "Flatten",
+        "Input",
+        "InnerProduct",
+        "LRN",
+        "Normalize",
+        "PReLU",
+        "Permute",
+        "Pooling",
+        "Power",
+        "PriorBox",
+        "ReLU",
+        "Reshape",
+        "Scale",
+        "Sigmoid",
+        "Slice",
+        "Softmax",
+        "Split",
+        "TanH",
+    ]
 )
 """Layers that OpenCV computes as Caffe does, by comparison (tests/convert/caffe)."""
 

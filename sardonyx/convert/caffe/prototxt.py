@@ -182,7 +182,7 @@ def _tokens(text: str, where: str) -> Iterator[_Token]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise _wrong(where, line, text[at : at + 20].split("\n")[0])
+            raise _wrong(where, line, text[at : at + 20].split("\n", maxsplit=1)[0])
         if match.lastgroup is not None:
             yield match.lastgroup, match[0], line
         line += match[0].count("\n")

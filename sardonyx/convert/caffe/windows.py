@@ -71,7 +71,7 @@ def _pair(p: Message, name: str, default: int | None) -> list[int]:
     short = name.partition("_")[0]
     pair = [p.ints(f"{short}_h"), p.ints(f"{short}_w")]
     whole = p.ints(name)
-    if any(pair) and (whole and any(whole) or (not all(pair) and name == "kernel_size")):
+    if any(pair) and ((whole and any(whole)) or (not all(pair) and name == "kernel_size")):
         raise Unsupported(f"{name} is given twice or in part")
     single = whole[-1] if whole else default
     sizes = [found[-1] if found else single for found in pair]

@@ -39,7 +39,11 @@ def work(arguments: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, dict
         ) from error  # fmt: skip
     loss = json.loads(told["params"])["loss_function"]["type"]
     classes = json.loads(told.get("class_params") or "null")
-    labels = [str(one) if classes["class_label_type"] == "String" else one for one in model.classes_.tolist()] if classes else None
+    labels = (
+        [str(one) if classes["class_label_type"] == "String" else one for one in model.classes_.tolist()]
+        if classes
+        else None
+    )
     return {"loss": loss, "labels": labels, "names": list(model.feature_names_)}, {}
 
 

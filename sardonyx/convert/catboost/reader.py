@@ -148,7 +148,8 @@ class _Written:
         number = np.where(leaf, ~(np.cumsum(leaf) - 1), np.cumsum(~leaf) - 1)
         inner = np.flatnonzero(~leaf)
         above, below = (
-            number[(np.array(attributes[f"nodes_{name}nodeids"], np.int64) + offset)[inner]] for name in ("true", "false")
+            number[(np.array(attributes[f"nodes_{name}nodeids"], np.int64) + offset)[inner]]
+            for name in ("true", "false")
         )
         # x > v is not (x <= v), also for where NaN goes.
         return Forest(
@@ -164,7 +165,12 @@ class _Written:
 
 
 def _outputs(
-    builder: GraphBuilder, score: ir.Value, kind: str, labels: list[int] | list[str] | None, count: int, batch: int | str
+    builder: GraphBuilder,
+    score: ir.Value,
+    kind: str,
+    labels: list[int] | list[str] | None,
+    count: int,
+    batch: int | str,
 ) -> list[tuple[str, ir.Value]]:
     if kind in ("identity", "exp"):
         result = builder.node("Exp", [score], name="prediction") if kind == "exp" else score

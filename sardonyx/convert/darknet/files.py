@@ -106,7 +106,7 @@ def _is_weights(path: Path) -> bool:
             head = np.frombuffer(file.read(12), "<i4")
     except (OSError, ValueError):
         return False
-    return len(head) == 3 and 0 <= int(head.min()) and int(head[0]) <= 2 and int(head[1:].max()) <= 10
+    return len(head) == 3 and int(head.min()) >= 0 and int(head[0]) <= 2 and int(head[1:].max()) <= 10
 
 
 def open_files(source: Source, options: Options) -> Files:

@@ -7,7 +7,21 @@ from sardonyx.convert.darknet.files import Files
 from sardonyx.convert.darknet.layers import DETECTIONS
 from sardonyx.convert.opencv_oracle import opencv
 
-AGREES = frozenset("avgpool convolutional cost dropout maxpool reorg route shortcut softmax upsample yolo".split())
+AGREES = frozenset(
+    [
+        "avgpool",
+        "convolutional",
+        "cost",
+        "dropout",
+        "maxpool",
+        "reorg",
+        "route",
+        "shortcut",
+        "softmax",
+        "upsample",
+        "yolo",
+    ]
+)
 """Layers that OpenCV computes as Darknet does, by comparison (tests/convert/test_darknet.py). It suppresses boxes of
 [region], which nothing can turn off."""
 
@@ -43,4 +57,4 @@ def oracle(files: Files, outputs: tuple[str, ...], timeout: float) -> Oracle | N
     """OpenCV on the network; None where it is not installed or has other ideas of a layer."""
     if not agrees(files):
         return None
-    return opencv("darknet", text(files), files.binary, {output: "" for output in outputs}, timeout)
+    return opencv("darknet", text(files), files.binary, dict.fromkeys(outputs, ""), timeout)

@@ -124,7 +124,9 @@ def _saved(source: Source) -> Iterator[Path]:
         try:
             yield Path(source.object.download_mojo(str(Path(place) / "model.zip")))
         except (ValueError, OSError) as error:
-            raise ConversionError("H2O saves no MOJO of this model", where=source.where, got=str(error)[:300]) from error
+            raise ConversionError(
+                "H2O saves no MOJO of this model", where=source.where, got=str(error)[:300]
+            ) from error
 
 
 @dataclass(frozen=True)

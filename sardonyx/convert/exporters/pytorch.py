@@ -88,7 +88,9 @@ def _no_network(source: Source) -> ConversionError:
     )
 
 
-def _finished(path: Path, source: Source, facts: Mapping[str, Any], options: Options) -> tuple[ir.Model, dict[str, str]]:
+def _finished(
+    path: Path, source: Source, facts: Mapping[str, Any], options: Options
+) -> tuple[ir.Model, dict[str, str]]:
     """The exporter's file with our names; its values by the source's layers."""
     model = base.loaded(path, source.where)
     layers = base.scopes(model)
@@ -175,7 +177,12 @@ def _read_live(source: Source, options: Options) -> Converted:
         else:
             symbols = exporting.open_axes(traced, options.shapes, options.batch)
             facts = exporting.export(
-                module, traced, symbols, target, strict=bool(options.shapes), accept=_other_sizes(module, traced, symbols)
+                module,
+                traced,
+                symbols,
+                target,
+                strict=bool(options.shapes),
+                accept=_other_sizes(module, traced, symbols),
             )
         facts |= {"inputs": list(traced.names), "outputs": outputs}
         model, layers = _finished(target, source, facts, options)
@@ -209,7 +216,7 @@ def _other_sizes(module: Any, traced: Any, symbols: list[dict[int, str]]) -> Cal
             return None
         try:
             wanted = list(pytorch_export.run(module, traced, inputs, inner=False).values())
-        except Exception:  # noqa: BLE001 - the module takes no other sizes either
+        except Exception:
             return None
         try:
             found = session.run(None, dict(zip(names, inputs.values(), strict=True)))

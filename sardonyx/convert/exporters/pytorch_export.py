@@ -68,11 +68,7 @@ def call_of(forward: Callable[..., Any], example: Sequence[Any]) -> Call:
         parameters = []
     if args and isinstance(args[-1], dict) and set(args[-1]) <= {one.name for one in parameters}:
         args, kwargs = args[:-1], dict(args[-1])
-    paths = [
-        path
-        for path, leaf in pytree.tree_flatten_with_path((args, kwargs))[0]
-        if isinstance(leaf, torch.Tensor)
-    ]
+    paths = [path for path, leaf in pytree.tree_flatten_with_path((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
     if not paths:
         raise ConversionError("no tensor among the example arguments", fix="give some: example=(tensor, ...)")
     return Call(args, kwargs, _distinct(_input_name(path, parameters) for path in paths))
@@ -84,8 +80,12 @@ def _input_name(path: Sequence[Any], parameters: Sequence[inspect.Parameter]) ->
     if words[0] == "0":  # positional
         index = int(words[1])
         plain = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-        words[1] = plain[index].name if index < len(plain) else f"input_{index}" if parameters == [] else _rest(
-            parameters, index - len(plain)
+        words[1] = (
+            plain[index].name
+            if index < len(plain)
+            else f"input_{index}"
+            if parameters == []
+            else _rest(parameters, index - len(plain))
         )
     return "_".join(words[1:])
 
@@ -123,9 +123,7 @@ def outputs_of(result: Any) -> dict[str, torch.Tensor]:
     return dict(zip(names, (leaf for _, leaf in found), strict=True))
 
 
-def run(
-    module: Callable[..., Any], call: Call, inputs: Mapping[str, Array], *, inner: bool = True
-) -> dict[str, Array]:
+def run(module: Callable[..., Any], call: Call, inputs: Mapping[str, Array], *, inner: bool = True) -> dict[str, Array]:
     """The module's results by name, and with `inner` those of its innermost modules by their path. Weights and modes
     stay as they are."""
     examples = dict(zip(call.names, call.tensors, strict=True))
@@ -201,9 +199,7 @@ def open_axes(call: Call, shapes: Dims, batch: int | str) -> list[dict[int, str]
     return found
 
 
-def _asked(
-    name: str, example: tuple[int, ...], dims: tuple[int | str | None, ...], batch: int | str
-) -> dict[int, str]:
+def _asked(name: str, example: tuple[int, ...], dims: tuple[int | str | None, ...], batch: int | str) -> dict[int, str]:
     wrong = [f"dim {i}: {dim}" for i, dim in enumerate(dims) if isinstance(dim, int) and example[i : i + 1] != (dim,)]
     if len(dims) != len(example) or wrong:
         raise ConversionError(
@@ -251,7 +247,7 @@ def export(
                 notes = way(module, call, symbols, path)
             frozen = [text for text in said if text.startswith("TracerWarning")]
             wrong = f"it would keep what the example gave ({'; '.join(frozen[:3])})" if frozen else accept(path)
-        except Exception as error:  # noqa: BLE001 - whatever an exporter raises
+        except Exception as error:
             wrong = _line(error)
         if wrong is None:
             if failed and way is _script:

@@ -164,7 +164,7 @@ def _columns(estimator: Any, options: Options, source: Source) -> Columns:
             rows = rows[:, None]
         return Columns(rows, name)
     width = getattr(estimator, "n_features_in_", None)
-    if width is None or hasattr(estimator, "feature_names_in_") and _picks_columns(estimator):
+    if width is None or (hasattr(estimator, "feature_names_in_") and _picks_columns(estimator)):
         raise ConversionError(
             "the estimator does not say of what type its columns are", where=source.where,
             fix="give some rows as it is given them: example=(rows,)",

@@ -19,7 +19,9 @@ def work(arguments: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, dict
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-    session = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
+    session = (
+        builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
+    )
     try:
         module, _, name = arguments["kind"].removeprefix("org.apache.spark.").rpartition(".")
         model = getattr(import_module(f"pyspark.{module}"), name).load(f"file://{arguments['model']}")

@@ -382,14 +382,14 @@ def _set_items(machine: _Machine, pairs: list[Any]) -> None:
 
 def _key(value: Any) -> Any:
     if not isinstance(value, str | int | float | bool | bytes | None):
-        raise ValueError("a key of another kind")  # noqa: TRY004
+        raise ValueError("a key of another kind")
     return value
 
 
 def _append(machine: _Machine, values: list[Any]) -> None:
     target = machine.stack[-1]
     if not isinstance(target, list):
-        raise ValueError("elements of what is no list")  # noqa: TRY004
+        raise ValueError("elements of what is no list")
     target.extend(values)
 
 

@@ -64,8 +64,12 @@ class Evaluation:
         found = []
         for i in range(len(machine.labels)):
             for j in range(i + 1, len(machine.labels)):
-                total = sum(machine.coefficients[j - 1, starts[i] + s] * values[starts[i] + s] for s in range(machine.counts[i]))
-                total += sum(machine.coefficients[i, starts[j] + s] * values[starts[j] + s] for s in range(machine.counts[j]))
+                total = sum(
+                    machine.coefficients[j - 1, starts[i] + s] * values[starts[i] + s] for s in range(machine.counts[i])
+                )
+                total += sum(
+                    machine.coefficients[i, starts[j] + s] * values[starts[j] + s] for s in range(machine.counts[j])
+                )
                 found.append(float(total - machine.rho[len(found)]))
         return found
 
@@ -79,7 +83,9 @@ class Evaluation:
         k = len(self.machine.labels)
         r = np.zeros((k, k))
         assert self.machine.prob_a is not None and self.machine.prob_b is not None
-        for (i, j), value, a, b in zip(self.machine.pairs, decisions, self.machine.prob_a, self.machine.prob_b, strict=True):
+        for (i, j), value, a, b in zip(
+            self.machine.pairs, decisions, self.machine.prob_a, self.machine.prob_b, strict=True
+        ):
             power = value * a + b
             chance = math.exp(-power) / (1 + math.exp(-power)) if power >= 0 else 1 / (1 + math.exp(power))
             r[i, j] = min(max(chance, 1e-7), 1 - 1e-7)

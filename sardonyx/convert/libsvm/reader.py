@@ -75,7 +75,10 @@ def _features(machine: Machine, options: Options, name: str, where: str) -> int:
     if len(asked) == 2 and isinstance(asked[1], int):
         if asked[1] < least:
             raise ConversionError(
-                "the model has more features than asked for", where=where, expected=f"at least {least}", got=str(asked[1])
+                "the model has more features than asked for",
+                where=where,
+                expected=f"at least {least}",
+                got=str(asked[1]),
             )
         return asked[1]
     return least
@@ -231,7 +234,9 @@ class _Coupling:
         q = builder.node("Sub", [spread, product], name="coupling/q")
         first = builder.node("Slice", [both, *self._bounds(0, 1)], name="coupling/column")
         zero = builder.node("Mul", [first, builder.initializer("none", np.array(0.0))], name="coupling/zero")
-        start = builder.node("Add", [zero, builder.initializer("coupling/even", np.full(k, 1 / k))], name="coupling/start")
+        start = builder.node(
+            "Add", [zero, builder.initializer("coupling/even", np.full(k, 1 / k))], name="coupling/start"
+        )
         moving = builder.node("Equal", [zero, zero], name="coupling/all")
         body = self._body(q)
         limit = builder.initializer("coupling/most", np.array(max(100, k), np.int64))

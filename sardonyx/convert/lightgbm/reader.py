@@ -114,9 +114,7 @@ def _transform(model: Booster, where: str) -> tuple[str, float]:
     if not factor > 0:
         raise ConversionError("the factor of the sigmoid must be above 0", where=where, got=str(factor))
     classes = model.parameters.get("num_class")
-    if (classes is not None and classes != str(model.outputs)) or (
-        found.transform == "softmax" and model.outputs < 2
-    ):
+    if (classes is not None and classes != str(model.outputs)) or (found.transform == "softmax" and model.outputs < 2):
         raise ModelFileError("the objective has another number of classes", where=where, got=str(classes))
     if "sqrt" in model.parameters and model.objective in _SQUARED:
         return "square", factor
@@ -216,7 +214,9 @@ def _linear(
     total = builder.node("ReduceSum", [product, last], name="linear/sum", keepdims=0)
     total = builder.node("Add", [total, looked_up("linear/const", const)], name="linear/result")
     value = builder.node("Where", [any_unknown, looked_up("linear/plain", plain), total], name="linear/leaf")
-    value = builder.node("Reshape", [value, ints("linear/rounds", -1, count // outputs, outputs)], name="linear/by_round")
+    value = builder.node(
+        "Reshape", [value, ints("linear/rounds", -1, count // outputs, outputs)], name="linear/by_round"
+    )
     value = builder.node("ReduceSum", [value, ints("linear/round", 1)], name="linear/score", keepdims=0)
     if model.average:
         rounds = builder.initializer("linear/count", np.array(count // outputs, np.float64))
@@ -279,7 +279,9 @@ def _outputs(
 def _transformed(builder: GraphBuilder, score: ir.Value, transform: str, factor: float) -> ir.Value:
     if transform == "sigmoid":
         if factor != 1:
-            score = builder.node("Mul", [score, builder.initializer("sigmoid", np.array(factor, np.float32))], name="steep")
+            score = builder.node(
+                "Mul", [score, builder.initializer("sigmoid", np.array(factor, np.float32))], name="steep"
+            )
         return builder.node("Sigmoid", [score], name="prediction")
     if transform == "exp":
         return builder.node("Exp", [score], name="prediction")

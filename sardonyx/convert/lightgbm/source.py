@@ -147,7 +147,8 @@ class _Parser:
             none = np.zeros(0, np.int64)
             return Tree(none, np.zeros(0), none, none, none, none, leaves, {}, self._linear(block, count, number))
         feature, left, right, decision = (
-            self._integers(block, name, number) for name in ("split_feature", "left_child", "right_child", "decision_type")
+            self._integers(block, name, number)
+            for name in ("split_feature", "left_child", "right_child", "decision_type")
         )
         threshold = self._floats(block, "threshold", number)
         if {len(feature), len(left), len(right), len(decision), len(threshold)} != {inner}:
@@ -185,7 +186,10 @@ class _Parser:
             return None
         const = self._floats(block, "leaf_const", number)
         sizes = self._integers(block, "num_features", number)
-        features, coefficients = self._integers(block, "leaf_features", number), self._floats(block, "leaf_coeff", number)
+        features, coefficients = (
+            self._integers(block, "leaf_features", number),
+            self._floats(block, "leaf_coeff", number),
+        )
         if len(const) != count or len(sizes) != count or (sizes < 0).any():
             raise self._wrong(f"the linear models of tree {number} are not one a leaf")
         if not (len(features) == len(coefficients) == sizes.sum()) or not np.isfinite(coefficients).all():

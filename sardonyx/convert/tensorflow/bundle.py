@@ -107,7 +107,9 @@ class Bundle:
         try:
             with path.open("rb") as file:
                 if entry.offset + entry.size > path.stat().st_size:
-                    raise ModelFileError("the checkpoint's data file is too short", where=f"{path}", fix="fetch it again")
+                    raise ModelFileError(
+                        "the checkpoint's data file is too short", where=f"{path}", fix="fetch it again"
+                    )
                 file.seek(entry.offset)
                 data = file.read(entry.size)
         except OSError as error:
@@ -145,9 +147,9 @@ def _texts(data: bytes, count: int, where: str) -> Array:
 
 
 def _part(only: str, shape: Sequence[int], where: str) -> tuple[slice, ...]:
-    """"8 4 0,4:-": the whole shape, then the part over each axis."""
+    """ "8 4 0,4:-": the whole shape, then the part over each axis."""
     try:
-        pieces = only.split(" ")[-1].split(":")
+        pieces = only.rsplit(" ", maxsplit=1)[-1].split(":")
         bounds = [None if piece == "-" else tuple(map(int, piece.split(","))) for piece in pieces]
         if len(bounds) != len(shape):
             raise ValueError(only)
@@ -167,7 +169,9 @@ def _table(data: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:
     _handle(footer)
     index = _handle(footer)
     if int.from_bytes(data[-8:], "little") != MAGIC:
-        raise ModelFileError("the checkpoint's index is none", where=where, expected="a table's magic number at its end")
+        raise ModelFileError(
+            "the checkpoint's index is none", where=where, expected="a table's magic number at its end"
+        )
     for _, handle in _block(data, index, where):
         yield from _block(data, _handle(Cursor(handle, where)), where)
 
@@ -191,7 +195,9 @@ def _block(data: bytes, handle: tuple[int, int], where: str) -> Iterator[tuple[b
     if offset + size + 5 > len(data):
         raise ModelFileError("a block lies outside the checkpoint's index", where=where, fix="fetch it again")
     stored, kind = data[offset : offset + size], data[offset + size]
-    if masked(data[offset : offset + size + 1]) != int.from_bytes(data[offset + size + 1 : offset + size + 5], "little"):
+    if masked(data[offset : offset + size + 1]) != int.from_bytes(
+        data[offset + size + 1 : offset + size + 5], "little"
+    ):
         raise ModelFileError("the checksum of the checkpoint's index is wrong", where=where, fix="fetch it again")
     if kind not in (0, 1):
         raise ModelFileError("a block of the checkpoint's index is compressed unknown", where=where, got=str(kind))
@@ -235,7 +241,9 @@ def unsnap(data: bytes, where: str) -> bytes:
         if len(out) > size:
             break
     if len(out) != size:
-        raise ModelFileError("a compressed block is damaged", where=where, expected=f"{size:,} bytes", got=f"{len(out):,}")
+        raise ModelFileError(
+            "a compressed block is damaged", where=where, expected=f"{size:,} bytes", got=f"{len(out):,}"
+        )
     return bytes(out)
 
 

@@ -210,18 +210,31 @@ class Emitter:
 
     def squeeze(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
         """`value` without these axes of one element."""
-        return self.node("Squeeze", [value, self.constant(axes, np.int64, tag="axes")], tag="squeeze") if axes else value
+        return (
+            self.node("Squeeze", [value, self.constant(axes, np.int64, tag="axes")], tag="squeeze") if axes else value
+        )
 
     def unsqueeze(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
         """`value` with axes of one element at these places."""
-        return self.node("Unsqueeze", [value, self.constant(axes, np.int64, tag="axes")], tag="unsqueeze") if axes else value
+        return (
+            self.node("Unsqueeze", [value, self.constant(axes, np.int64, tag="axes")], tag="unsqueeze")
+            if axes
+            else value
+        )
 
     def node(self, op: str, inputs: Sequence[ir.Value | None], *, tag: str = "", **attributes: Any) -> ir.Value:
         """Append a node with one output, named after the TensorFlow node, and `tag` where it is a part of that."""
         return self.nodes(op, inputs, 1, tag=tag, **attributes)[0]
 
     def nodes(
-        self, op: str, inputs: Sequence[ir.Value | None], outputs: int, *, tag: str = "", domain: str = "", **attributes: Any
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        outputs: int,
+        *,
+        tag: str = "",
+        domain: str = "",
+        **attributes: Any,
     ) -> list[ir.Value]:
         """As `node`, with so many outputs."""
         name = f"{self.name}/{tag}" if tag else self.name
@@ -246,7 +259,7 @@ class Emitter:
         if not moved:
             return [self.plain(x) for x in tensors], False
         rank = moved[0].rank
-        if all(x.moved and x.rank == rank or _spreads(x, rank) for x in tensors):
+        if all((x.moved and x.rank == rank) or _spreads(x, rank) for x in tensors):
             return [x.value if x.moved and x.value else self._spread(x, rank) for x in tensors], True
         return [self.plain(x) for x in tensors], False
 

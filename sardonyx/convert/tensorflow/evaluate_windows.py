@@ -72,7 +72,9 @@ def _convolution(node: Node, x: Array, kernel: Array) -> Array:
     strides, dilations = _steps(node, x)
     results = []
     for part, weights in zip(np.split(image, groups, -1), np.split(kernel, groups, -1), strict=True):
-        rows = [_product(_taps(node, row, kernel.shape[:-2], strides, dilations, 0.0), weights) for row in part[:, None]]
+        rows = [
+            _product(_taps(node, row, kernel.shape[:-2], strides, dilations, 0.0), weights) for row in part[:, None]
+        ]
         results.append(np.concatenate(rows))
     return _back(node, np.concatenate(results, -1))
 
@@ -102,9 +104,7 @@ def _transposed(node: Node, sizes: Array, kernel: Array, x: Array) -> Array:
     reaches = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:-2], dilations, strict=True)]
     borders = _borders(node, wanted, reaches, strides)
     padded = [size + sum(border) for size, border in zip(wanted, borders, strict=True)]
-    room = [
-        max(p, (n - 1) * s + r) for p, n, s, r in zip(padded, image.shape[1:-1], strides, reaches, strict=True)
-    ]
+    room = [max(p, (n - 1) * s + r) for p, n, s, r in zip(padded, image.shape[1:-1], strides, reaches, strict=True)]
     result = np.zeros((image.shape[0], *room, kernel.shape[-2]))
     for tap in itertools.product(*map(range, kernel.shape[:-2])):
         window = tuple(

@@ -70,7 +70,11 @@ def _segment_sum(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
         raise UnsupportedError("its segments have more than one axis")
     rows = e.vector(count)
     if x.rank > 1:
-        tail = e.node("Slice", [e.shape_of(x), e.constant([1], np.int64, tag="one"), e.constant([x.rank], np.int64, tag="rank")], tag="tail")
+        tail = e.node(
+            "Slice",
+            [e.shape_of(x), e.constant([1], np.int64, tag="one"), e.constant([x.rank], np.int64, tag="rank")],
+            tag="tail",
+        )
         more = e.node("Add", [rows, e.constant([1], np.int64, tag="one")], tag="rows")
         shape = e.node("Concat", [more, tail], tag="shape", axis=0)
     else:

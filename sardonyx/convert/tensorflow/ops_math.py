@@ -93,7 +93,9 @@ def _expm1(e: Emitter, x: Tensor, value: ir.Value) -> ir.Value:
     v = e.node("Sub", [u, one], tag="v")
     ratio = e.node("Div", [value, e.node("Log", [u], tag="log")], tag="ratio")
     corrected = e.node("Mul", [v, ratio], tag="corrected")
-    edges = e.node("Or", [e.node("Equal", [v, u], tag="large"), e.node("Equal", [v, e.like(x, -1)], tag="low")], tag="edge")
+    edges = e.node(
+        "Or", [e.node("Equal", [v, u], tag="large"), e.node("Equal", [v, e.like(x, -1)], tag="low")], tag="edge"
+    )
     either = e.node("Where", [edges, v, corrected], tag="either")
     return e.node("Where", [e.node("Equal", [u, one], tag="tiny"), value, either])
 
@@ -168,7 +170,9 @@ def _atan2(e: Emitter, x: Tensor, y: ir.Value, over: ir.Value) -> ir.Value:
     below = e.node("Less", [y, zero], tag="below")
     angle = e.node("Atan", [e.node("Div", [y, over], tag="ratio")], tag="atan")
     turn = e.node("Where", [below, e.node("Neg", [pi], tag="minus"), pi], tag="turn")
-    left = e.node("Where", [e.node("Less", [over, zero], tag="left"), e.node("Add", [angle, turn], tag="t"), angle], tag="a")
+    left = e.node(
+        "Where", [e.node("Less", [over, zero], tag="left"), e.node("Add", [angle, turn], tag="t"), angle], tag="a"
+    )
     upright = e.node("Mul", [e.node("Sign", [y], tag="sign"), half], tag="upright")
     return e.node("Where", [e.node("Equal", [over, zero], tag="none"), upright, left])
 
@@ -381,7 +385,10 @@ def _fake_quant(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
     low, high = ((least - zero) * scale).astype(np.float32), ((most - zero) * scale).astype(np.float32)
     inverse = (np.float32(1) / scale).astype(np.float32)
     names = ("low", "high", "inverse", "scale", "zero")
-    parts = [Tensor(array=np.asarray(a, np.float32), name=f"{e.name}/{n}") for n, a in zip(names, (low, high, inverse, scale, zero), strict=True)]
+    parts = [
+        Tensor(array=np.asarray(a, np.float32), name=f"{e.name}/{n}")
+        for n, a in zip(names, (low, high, inverse, scale, zero), strict=True)
+    ]
     (value, lows, highs, inverses, scales, _), moved = e.joined(x, *parts)
     held = e.node("Max", [e.node("Min", [value, highs], tag="min"), lows], tag="max")
     steps = e.node("Mul", [e.node("Sub", [held, lows], tag="sub"), inverses], tag="mul")

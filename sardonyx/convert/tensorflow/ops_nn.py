@@ -189,7 +189,9 @@ def _transposed(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
         if any(not 0 <= more < max(stride, 2) for more, stride in zip(extra, window.strides, strict=True)):
             raise UnsupportedError(f"its output of {wanted} does not fit its input of {here}")
         more = {"output_padding": extra} if any(extra) else {}
-        return e.tensor(e.node("ConvTranspose", [value, weights], **common, **_pads(rows), **more), moved=not window.first)
+        return e.tensor(
+            e.node("ConvTranspose", [value, weights], **common, **_pads(rows), **more), moved=not window.first
+        )
     if window.padding == "EXPLICIT":
         raise UnsupportedError("explicit paddings with sizes that only a run tells")
     longer = [max(stride - reach, 0) for stride, reach in zip(window.strides, reaches, strict=True)]
@@ -223,8 +225,12 @@ def _crop(
         inner = e.node("Shape", [value], tag="inner", start=2)
         steps = e.constant(window.strides, np.int64, tag="strides")
         less = e.node("Sub", [inner, e.constant([1], np.int64, tag="one")], tag="less")
-        full = e.node("Add", [e.node("Mul", [less, steps], tag="m"), e.constant(reaches, np.int64, tag="reach")], tag="full")
-        total = e.node("Max", [e.node("Sub", [full, given], tag="over"), e.constant([0], np.int64, tag="zero")], tag="total")
+        full = e.node(
+            "Add", [e.node("Mul", [less, steps], tag="m"), e.constant(reaches, np.int64, tag="reach")], tag="full"
+        )
+        total = e.node(
+            "Max", [e.node("Sub", [full, given], tag="over"), e.constant([0], np.int64, tag="zero")], tag="total"
+        )
         begins = e.node("Div", [total, e.constant([2], np.int64, tag="two")], tag="begins")
     else:
         begins = e.constant([0] * spatial, np.int64, tag="begins")
@@ -331,7 +337,12 @@ def _space_to_batch(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
 
 def _batch_to_space(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
     x, block, crops = inputs[0], inputs[1].integers("block_shape"), inputs[2]
-    if isinstance(x.origin, Blocks) and x.origin.convolution and x.origin.block == tuple(block) and crops.array is not None:
+    if (
+        isinstance(x.origin, Blocks)
+        and x.origin.convolution
+        and x.origin.block == tuple(block)
+        and crops.array is not None
+    ):
         found = _dilated(e, x.origin, crops.array.tolist())
         if found is not None:
             return found
@@ -349,7 +360,8 @@ def _batch_to_space(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
     value = e.node("Reshape", [e.transpose(value, order), shape], tag="space")
     columns = e.transpose(e.int64(crops), [1, 0])
     starts, ends = (
-        e.node("Gather", [columns, e.constant(i, np.int64, tag="row")], tag=tag, axis=0) for i, tag in enumerate(("s", "e"))
+        e.node("Gather", [columns, e.constant(i, np.int64, tag="row")], tag=tag, axis=0)
+        for i, tag in enumerate(("s", "e"))
     )
     stops = e.node("Sub", [e.node("Concat", wide, tag="sizes", axis=0), ends], tag="stops")
     return e.tensor(e.node("Slice", [value, starts, stops, e.constant(range(1, count + 1), np.int64, tag="axes")]))

@@ -62,11 +62,15 @@ def _keep_open_dim(x: Tensor, result: Tensor) -> None:
     if x.shape is None or result.value is None or result.value.shape is None:
         return
     after = [dim if isinstance(dim, int) else dim.value for dim in result.value.shape]
-    before_open, after_open = ([i for i, dim in enumerate(dims) if not isinstance(dim, int)] for dims in (x.shape, after))
+    before_open, after_open = (
+        [i for i, dim in enumerate(dims) if not isinstance(dim, int)] for dims in (x.shape, after)
+    )
     if len(before_open) == len(after_open) == 1:
         counts = [math.prod(dim for dim in dims if isinstance(dim, int)) for dims in (x.shape, after)]
         if counts[0] == counts[1] != 0:
-            result.value.shape = ir.Shape([x.shape[before_open[0]] if i == after_open[0] else dim for i, dim in enumerate(after)])
+            result.value.shape = ir.Shape(
+                [x.shape[before_open[0]] if i == after_open[0] else dim for i, dim in enumerate(after)]
+            )
 
 
 def _reshaped(array: Any, shape: list[int]) -> Any:
@@ -183,7 +187,9 @@ def _slice(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
         sizes = size.integers("size")
         if begin.array is not None:
             first = begin.integers("begin")
-            ends = e.constant([LAST if n == -1 else b + n for b, n in zip(first, sizes, strict=True)], np.int64, tag="ends")
+            ends = e.constant(
+                [LAST if n == -1 else b + n for b, n in zip(first, sizes, strict=True)], np.int64, tag="ends"
+            )
         else:
             counted = e.node("Add", [starts, e.constant([max(n, 0) for n in sizes], np.int64, tag="sizes")], tag="add")
             all_ = e.constant([n == -1 for n in sizes], np.bool_, tag="all")
@@ -440,7 +446,9 @@ def _roll(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
 
 def _where(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
     x = inputs[0]
-    value = e.node("NonZero", [e.plain(x) if x.kind == D.BOOL or x.kind in INTEGERS else e.cast(e.plain(x), D.BOOL)], tag="at")
+    value = e.node(
+        "NonZero", [e.plain(x) if x.kind == D.BOOL or x.kind in INTEGERS else e.cast(e.plain(x), D.BOOL)], tag="at"
+    )
     return e.tensor(e.transpose(value, [1, 0]))
 
 

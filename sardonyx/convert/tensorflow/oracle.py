@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sardonyx.convert.base import Oracle, Options
+from sardonyx.convert.base import Options, Oracle
 from sardonyx.convert.tensorflow.ports import is_switch
 from sardonyx.convert.tensorflow.writing import PLACEHOLDERS
 
@@ -35,9 +35,7 @@ def places(loaded: Loaded) -> dict[str, dict[str, str]]:
     }
 
 
-def _framework(
-    loaded: Loaded, layers: Mapping[str, str], moved: frozenset[str], options: Options
-) -> Oracle | None:
+def _framework(loaded: Loaded, layers: Mapping[str, str], moved: frozenset[str], options: Options) -> Oracle | None:
     from sardonyx.convert.process import versions
     from sardonyx.convert.subprocess_oracle import SubprocessOracle
 

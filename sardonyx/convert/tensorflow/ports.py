@@ -12,7 +12,9 @@ from sardonyx.convert.tensorflow.variables import VARIABLES
 from sardonyx.convert.tensorflow.writing import PLACEHOLDERS, Port
 from sardonyx.errors import ConversionError
 
-NO_RESULTS = frozenset({"Const", "NoOp", "Assert", "VarIsInitializedOp", "ReadVariableOp", "Shape", "Switch", *VARIABLES})
+NO_RESULTS = frozenset(
+    {"Const", "NoOp", "Assert", "VarIsInitializedOp", "ReadVariableOp", "Shape", "Switch", *VARIABLES}
+)
 """Operators whose results, when nothing reads them, are left over and no outputs."""
 TRAINING = (
     "Assign", "Save", "Restore", "Apply", "Gradient", "Grad", "Summary", "Iterator", "Queue", "Dataset", "Random",
@@ -38,7 +40,10 @@ def _named(graph: Graph, text: str) -> Port:
     if at.node not in graph.nodes:
         close = [name for name in graph.nodes if at.node.lower() in name.lower()][:5]
         raise ConversionError(
-            "the graph has no such node", where=graph.where, got=text, fix=f"is it one of {', '.join(close)}?" if close else None
+            "the graph has no such node",
+            where=graph.where,
+            got=text,
+            fix=f"is it one of {', '.join(close)}?" if close else None,
         )
     return Port(text, at)
 
@@ -72,7 +77,9 @@ def _outputs(graph: Graph) -> list[Port]:
     found = [node.name for node in graph.nodes.values() if node.name not in read and _computes(graph, node)]
     if any("Apply" in node.op for node in graph.nodes.values()):
         needs = {name: {node.name for node in _placeholders(graph, [name])} for name in found}
-        found = [name for name in found if needs[name] and not any(other < needs[name] for other in needs.values() if other)]
+        found = [
+            name for name in found if needs[name] and not any(other < needs[name] for other in needs.values() if other)
+        ]
     return [Port(name, Endpoint(name)) for name in found]
 
 

@@ -136,7 +136,9 @@ def _meta_path(path: Path) -> Path:
             found = [item for item in found if item.name == wanted]
         if not found:
             raise ConversionError(
-                "the folder has no single checkpoint with a graph", where=str(path), expected="a .meta and an .index file"
+                "the folder has no single checkpoint with a graph",
+                where=str(path),
+                expected="a .meta and an .index file",
             )
         return found[0]
     meta = path if path.name.endswith(".meta") else path.with_name(f"{path.name.removesuffix('.index')}.meta")
@@ -188,7 +190,9 @@ def _tagged(message: Any, tag: str | None, where: str) -> Any:
     if tag is None and len(graphs) == 1:
         return graphs[0]
     there = "; ".join(",".join(graph.meta_info_def.tags) for graph in graphs)
-    raise ConversionError("the SavedModel has no graph with these tags", where=where, expected=f"one of {there}", got=tag)
+    raise ConversionError(
+        "the SavedModel has no graph with these tags", where=where, expected=f"one of {there}", got=tag
+    )
 
 
 def _signature(graph: Any, name: str | None, where: str) -> str:

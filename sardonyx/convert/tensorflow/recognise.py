@@ -84,7 +84,9 @@ def _is_saved_model(head: bytes) -> bool:
         return False
     graph = _field(head, 2)
     inner = _field(head, graph[1]) if graph is not None else None
-    return inner is not None and inner[0] == 0x0A and head[inner[1] : inner[1] + 1] in (b"\x0a", b"\x12", b"\x22", b"\x2a")
+    return (
+        inner is not None and inner[0] == 0x0A and head[inner[1] : inner[1] + 1] in (b"\x0a", b"\x12", b"\x22", b"\x2a")
+    )
 
 
 def _ends_as_table(path: Path) -> bool:

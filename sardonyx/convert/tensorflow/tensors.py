@@ -80,7 +80,9 @@ def array_of(proto: Any, where: str) -> Array:
     stored = getattr(proto, _FIELDS[kind])
     if len(stored) > count or (not len(stored) and count):
         if len(stored) or kind == D.STRING:
-            raise ModelFileError("a constant's elements do not fit its shape", where=where, got=f"{len(stored)} for {shape}")
+            raise ModelFileError(
+                "a constant's elements do not fit its shape", where=where, got=f"{len(stored)} for {shape}"
+            )
         return np.zeros(shape, dtype)  # protobuf leaves out what is zero
     if kind == D.STRING:
         values = np.empty(len(stored), object)

@@ -46,7 +46,8 @@ class Values(Mapping[str, Array]):
             array = bundle.read(place.key, place.part)
             declared = node.shape()
             if declared is not None and (
-                len(declared) != array.ndim or any(d not in (None, n) for d, n in zip(declared, array.shape, strict=True))
+                len(declared) != array.ndim
+                or any(d not in (None, n) for d, n in zip(declared, array.shape, strict=True))
             ):
                 raise ModelFileError(
                     "the checkpoint has another shape than the graph", where=f"{bundle.where}: {place.key}",
@@ -145,5 +146,3 @@ def _before(graph: Graph, name: str) -> set[str] | None:
                 found.add(after)
                 stack.append(after)
     return found
-
-

@@ -171,7 +171,9 @@ class _Conversion:
         if function is None:
             raise UnsupportedError(f"it calls the function {name}, which the graph does not have")
         if len(arguments) != len(function.arguments):
-            raise UnsupportedError(f"it gives {len(arguments)} arguments to {name}, which takes {len(function.arguments)}")
+            raise UnsupportedError(
+                f"it gives {len(arguments)} arguments to {name}, which takes {len(function.arguments)}"
+            )
         if self._depth >= MAX_DEPTH:
             raise ModelFileError("functions are nested too deep", where=name, expected=f"at most {MAX_DEPTH} levels")
         values = {Endpoint(argument): item for argument, item in zip(function.arguments, arguments, strict=True)}
@@ -195,7 +197,9 @@ class _Conversion:
             if node is None:
                 raise ModelFileError("the graph refers to a node it has not", where=self._graph.where, got=str(at))
             if node.name in scope.ran:
-                raise ModelFileError("the graph refers to an output a node has not", where=self._graph.where, got=str(at))
+                raise ModelFileError(
+                    "the graph refers to an output a node has not", where=self._graph.where, got=str(at)
+                )
             needs = [need for need in self._needs(scope, node) if not self._has(scope, need)]
             if needs:
                 active.add(node.name)
@@ -246,7 +250,9 @@ class _Conversion:
         except MALFORMED as reason:
             # Emitters take it that a node has the inputs and attributes of its operator.
             what = f"{type(reason).__name__} {str(reason)[:100]}"
-            self._problems[f"{node.op} ({node.name}): its inputs or attributes are not as they should be ({what})"] = None
+            self._problems[f"{node.op} ({node.name}): its inputs or attributes are not as they should be ({what})"] = (
+                None
+            )
             outputs = None
         if outputs is None or isinstance(outputs, Missing):
             scope.failed.add(node.name)
@@ -305,7 +311,9 @@ class _Conversion:
         """The input of the branch that was taken, or a choice where only a run tells: branches have no effects."""
         condition = scope.switches.condition(node)
         if condition is None or len(node.inputs) != 2:
-            raise UnsupportedError("it does not join the two branches of one condition (loops of TensorFlow 1 are not read)")
+            raise UnsupportedError(
+                "it does not join the two branches of one condition (loops of TensorFlow 1 are not read)"
+            )
         predicate = self._at(scope, condition.at)
         if not isinstance(predicate, Tensor):
             return None
@@ -313,7 +321,9 @@ class _Conversion:
         if side is not None:
             index = condition.when(side)
             found = self._at(scope, node.inputs[index])
-            return None if isinstance(found, Missing) else [found, Tensor(array=np.array(index, np.int32), name=node.name)]
+            return (
+                None if isinstance(found, Missing) else [found, Tensor(array=np.array(index, np.int32), name=node.name)]
+            )
         both = [self._at(scope, node.inputs[condition.when(taken)]) for taken in (True, False)]
         if not all(isinstance(item, Tensor) for item in both):
             return None

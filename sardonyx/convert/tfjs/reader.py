@@ -73,42 +73,37 @@ def _graph(
 ) -> Converted:
     from sardonyx.convert.tensorflow.graph import Endpoint, from_json
     from sardonyx.convert.tensorflow.ports import ports
-    from sardonyx.convert.tensorflow.writing import Port, convert_graph
+    from sardonyx.convert.tensorflow.reader import Loaded, finish
+    from sardonyx.convert.tensorflow.writing import Port
 
     if model.get("modelInitializer"):
         raise ConversionError("tables that are filled before the first run are not supported", where=source.where)
-    graph = from_json(topology, source.where, values)
-    inputs, outputs = ports(graph, options)
-    sides = _signature(model)
-    for key, wished, port_list in (("inputs", options.inputs, inputs), ("outputs", options.outputs, outputs)):
-        named = [(name, Endpoint.of(name)) for name in sides.get(key, [])]
-        if named and not wished and all(at.node in graph.nodes for _, at in named):
-            port_list[:] = [Port(name.removesuffix(":0"), at) for name, at in named]
-    written = convert_graph(graph, inputs, outputs, options, name=source.stem)
-
-    def evaluation() -> Oracle:
-        from sardonyx.convert.tensorflow.evaluate import Evaluation
-
-        return Evaluation(graph, inputs, outputs)
+    folder = tempfile.TemporaryDirectory(prefix="sardonyx-")
+    path = Path(folder.name) / "graph.pb"
+    try:
+        graph = from_json(topology, source.where, values)
+        inputs, outputs = ports(graph, options)
+        sides = _signature(model)
+        for key, wished, found in (("inputs", options.inputs, inputs), ("outputs", options.outputs, outputs)):
+            named = [(name, Endpoint.of(name)) for name in sides[key]]
+            if named and not wished and all(at.node in graph.nodes for _, at in named):
+                found[:] = [Port(name.removesuffix(":0"), at) for name, at in named]
+        how = {"kind": "graph", "path": str(path), "text": False}
+        made = finish(Loaded(graph, inputs, outputs, _format(model, "graph model"), how), source, options)
+    except (UnicodeDecodeError, TypeError, AttributeError) as error:  # texts and numbers in each other's places
+        raise ModelFileError("the graph is damaged", where=source.where, got=str(error)[:200]) from error
 
     def framework() -> Oracle | None:
-        from sardonyx.convert.tensorflow.oracle import oracles
-        from sardonyx.convert.tensorflow.reader import Loaded
+        from sardonyx.convert.process import versions
+        from sardonyx.convert.tensorflow.oracle import PACKAGES
 
-        folder = tempfile.TemporaryDirectory(prefix="sardonyx-")
-        path = _frozen(topology, values, Path(folder.name))
-        how = {"kind": "graph", "path": str(path), "text": False}
-        loaded = Loaded(graph, inputs, outputs, "TFJS graph model", how)
-        oracle = oracles(loaded, written.layers, options)[0]()
+        if not versions(PACKAGES, "tensorflow"):
+            return None
+        _freeze(topology, values, path)
+        oracle = made.oracles[0]()
         return _Kept(oracle, folder) if oracle is not None else None
 
-    return Converted(
-        written.model,
-        format=_format(model, "graph model"),
-        oracles=(framework, evaluation),
-        layers=written.layers,
-        notes=written.notes,
-    )
+    return replace(made, oracles=(framework, *made.oracles[1:]))
 
 
 def _signature(model: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -129,8 +124,8 @@ def _signature(model: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def _frozen(topology: Mapping[str, Any], values: Mapping[str, Array], folder: Path) -> Path:
-    """The graph as a GraphDef with its weights, for TensorFlow."""
+def _freeze(topology: Mapping[str, Any], values: Mapping[str, Array], path: Path) -> None:
+    """Write the graph as a GraphDef with its weights, for TensorFlow."""
     from google.protobuf import json_format
 
     from sardonyx.convert.tensorflow.schema import schema
@@ -138,11 +133,8 @@ def _frozen(topology: Mapping[str, Any], values: Mapping[str, Array], folder: Pa
     message = json_format.ParseDict(topology, schema().new("GraphDef"), ignore_unknown_fields=True)
     for node in message.node:
         if node.op == "Const" and node.name in values and values[node.name].dtype != object:
-            tensor = node.attr["value"].tensor
-            tensor.tensor_content = np.ascontiguousarray(values[node.name]).tobytes()
-    path = folder / "graph.pb"
+            node.attr["value"].tensor.tensor_content = np.ascontiguousarray(values[node.name]).tobytes()
     path.write_bytes(message.SerializeToString())
-    return path
 
 
 class _Kept:

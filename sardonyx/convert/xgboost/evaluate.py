@@ -67,7 +67,7 @@ def _leaves(tree: Tree, x: Array) -> Array:
         node = at[rows]
         value = x[rows, tree.feature[node]]
         left = value < tree.condition[node]
-        for special in set(node.tolist()) & tree.categories.keys():
+        for special in set(node.tolist()) & tree.categories.keys() if tree.categories else ():
             here = node == special
             with np.errstate(invalid="ignore"):
                 code = np.where(np.isfinite(value), value, -1)

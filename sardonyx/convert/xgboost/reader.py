@@ -251,5 +251,3 @@ def _transformed(builder: GraphBuilder, margin: ir.Value, transform: str) -> ir.
         more = builder.node("Greater", [margin, zero], name="is_above")
         return builder.node("Cast", [more], name="prediction", to=FLOAT.value)
     return margin
-
-

@@ -243,7 +243,9 @@ class _Parser:
         ends = starts + sizes
         if not len(nodes) == len(starts) == len(sizes) or len(kinds) != count or not set(kinds.tolist()) <= {0, 1}:
             raise self._wrong(f"the categories of tree {number} do not fit its nodes")
-        if len(nodes) and (starts.min() < 0 or sizes.min() < 0 or ends.max() > len(values) or sizes.sum() > len(values)):
+        if len(nodes) and (
+            starts.min() < 0 or sizes.min() < 0 or ends.max() > len(values) or sizes.sum() > len(values)
+        ):
             raise self._wrong(f"the categories of tree {number} lie outside their list")
         if len(values) and not 0 <= values.min() <= values.max() < 1 << 24:
             raise self._wrong(f"tree {number} has categories that cannot be")

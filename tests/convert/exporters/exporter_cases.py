@@ -51,6 +51,4 @@ def _difference(got: Array, want: Array, tolerance: float) -> float:
 
 def dims(values: Any) -> dict[str, list[Any]]:
     """Shapes of inputs or outputs, by name."""
-    return {
-        value.name: [dim if isinstance(dim, int) else dim.value for dim in value.shape] for value in values
-    }
+    return {value.name: [dim if isinstance(dim, int) else dim.value for dim in value.shape] for value in values}

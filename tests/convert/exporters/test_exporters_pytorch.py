@@ -325,7 +325,9 @@ def hostile(sound, path, where, sign):
     """The program with a pickle that runs a command, in one of the places that PyTorch reads pickles from."""
     buffer = io.BytesIO()
     torch.save(Payload(sign), buffer)
-    config = {"weight": "model_weights_config.json", "object": "model_constants_config.json", "example": "no/such"}[where]
+    config = {"weight": "model_weights_config.json", "object": "model_constants_config.json", "example": "no/such"}[
+        where
+    ]
     kind = "weight_0" if where == "weight" else "opaque_obj_0"
     entry = {"path_name": kind, "is_param": True, "use_pickle": True, "tensor_meta": None}
     with zipfile.ZipFile(sound) as old, zipfile.ZipFile(path, "w") as new:
@@ -343,7 +345,9 @@ def hostile(sound, path, where, sign):
 
 def loading(paths, load):
     """What a process of its own says of loading these programs."""
-    code = f"import json, sys\nfor path in json.loads(sys.argv[1]):\n    try: {load}\n    except Exception as e: print(e)"
+    code = (
+        f"import json, sys\nfor path in json.loads(sys.argv[1]):\n    try: {load}\n    except Exception as e: print(e)"
+    )
     command = [sys.executable, "-c", code, json.dumps(list(map(str, paths)))]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
 

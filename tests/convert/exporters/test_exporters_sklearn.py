@@ -49,7 +49,8 @@ def own(estimator, rows):
         GradientBoostingClassifier(n_estimators=5, random_state=0),
         VotingClassifier(
             [("a", LogisticRegression()), ("b", RandomForestClassifier(5, random_state=1))],
-            voting="soft", flatten_transform=False,
+            voting="soft",
+            flatten_transform=False,
         ),
     ],
     ids=lambda estimator: type(estimator).__name__,

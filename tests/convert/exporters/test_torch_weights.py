@@ -109,8 +109,10 @@ def attacks(sign):
 @pytest.mark.parametrize("attack", ["system", "eval", "partial", "getattr", "state"])
 def test_hostile_pickles_are_not_executed(tmp_path, attack, protocol):
     sign = tmp_path / "executed"
-    data = pickle.dumps({"w": Payload(attacks(sign)[attack])}, protocol=protocol) if attack != "getattr" else (
-        b"\x80\x02c__builtin__\ngetattr\ncos\nsystem\n\x86R."
+    data = (
+        pickle.dumps({"w": Payload(attacks(sign)[attack])}, protocol=protocol)
+        if attack != "getattr"
+        else (b"\x80\x02c__builtin__\ngetattr\ncos\nsystem\n\x86R.")
     )
     archive = tmp_path / "a.pt"
     with zipfile.ZipFile(archive, "w") as file:
@@ -159,6 +161,7 @@ def test_lists_that_hold_themselves_end(tmp_path):
 
 def tensor(key=b"0", count=4, offset=0, shape=(2, 2), strides=(2, 1), kind=b"FloatStorage"):
     """A pickle of one tensor."""
+
     def number(value):
         return b"\x8a\x08" + struct.pack("<q", value)
 
