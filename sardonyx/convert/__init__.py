@@ -10,8 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-_NAMES = ("keras", "tensorflow", "coreml", "sklearn", "xgboost", "lightgbm", "catboost", "libsvm")
-_HOME = {f"convert_{name}": f"{__name__}.names" for name in _NAMES} | {"export_chainer": f"{__name__}.names_chainer"}
+_HOME = {"export_chainer": f"{__name__}.names_chainer"}
 """Names that people know from keras2onnx, onnxmltools and others, and the modules they live in."""
 
 __all__ = [*_HOME]  # noqa: PLE0604

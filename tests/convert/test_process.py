@@ -21,7 +21,8 @@ from sardonyx.errors import MissingExtraError
 def work(arguments, arrays):
     do = arguments["do"]
     if do == "double":
-        return {"seen": list(arrays)}, {name: array * 2 if array.dtype.kind != "U" else array for name, array in arrays.items()}
+        doubled = {name: array if array.dtype.kind == "U" else array * 2 for name, array in arrays.items()}
+        return {"seen": list(arrays)}, doubled
     if do == "raise":
         raise ValueError("no such layer")
     if do == "typed":
