@@ -93,7 +93,7 @@ def convert(
         _list(list_ops, json_)
         return
     if source is None or output is None:
-        raise ConfigError("what to convert, and to where?", expected="SOURCE --output FILE", fix="see --help")
+        raise typer.BadParameter("what to convert, and to where? SOURCE --output FILE")
     from sardonyx.convert.api import convert as run
     from sardonyx.convert.finish import Preprocessing
     from sardonyx.errors import ParityError

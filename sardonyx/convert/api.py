@@ -14,7 +14,7 @@ from sardonyx.convert.base import Converted, Options, Sample, Source
 from sardonyx.convert.finish import Finish, Preprocessing, finish
 from sardonyx.convert.formats import find
 from sardonyx.convert.parity import Check, Parity, read_samples, recorded_beside
-from sardonyx.errors import ConversionError, ParityError
+from sardonyx.errors import ModelFileError, ParityError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -144,7 +144,7 @@ def _source(source: Any) -> Source:
         path = Path(source)
         # The prefix of a TensorFlow checkpoint is no file itself; its reader says what is missing.
         if not path.exists() and not path.with_name(f"{path.name}.index").exists():
-            raise ConversionError("there is no such file or folder", where=str(path))
+            raise ModelFileError("there is no such file or folder", where=str(path))
         return Source(path=path)
     return Source(object=source)
 

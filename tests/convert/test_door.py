@@ -19,7 +19,7 @@ from sardonyx.convert.base import Converted, Options, Sample
 from sardonyx.convert.finish import Preprocessing
 from sardonyx.convert.graph import GraphBuilder
 from sardonyx.convert.parity import SIZES
-from sardonyx.errors import ConfigError, ConversionError, MissingExtraError, ParityError, SardonyxError
+from sardonyx.errors import ConfigError, ConversionError, MissingExtraError, ModelFileError, ParityError, SardonyxError
 
 WEIGHT = np.float32([[1, -2], [0.5, 3], [2, 1]])
 
@@ -268,7 +268,7 @@ def test_a_live_object_is_recognised_by_its_class(toy):
 
 
 def test_unknown_sources_say_what_is_known(tmp_path):
-    with pytest.raises(ConversionError, match="no such file"):
+    with pytest.raises(ModelFileError, match="no such file"):
         sardonyx.convert(tmp_path / "nothing")
     empty = tmp_path / "empty"
     empty.touch()
@@ -335,7 +335,7 @@ def test_formats_and_operators_are_listed(toy):
     assert "toys" in command("--formats").output
     assert json.loads(command("--formats", "--json").stdout) == {"toy": "toys"}
     assert command("--list-ops", "toy").output.split() == ["matmul", "relu"]
-    assert command().exit_code == 1
+    assert command().exit_code == 2
 
 
 def test_samples_that_are_no_arrays(toy, source, tmp_path):
