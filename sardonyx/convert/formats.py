@@ -45,6 +45,8 @@ class Format:
 
 FORMATS: tuple[Format, ...] = (
     Format("keras", "Keras 2 and 3: .h5, .hdf5, .keras, live models", "sardonyx.convert.keras"),
+    Format("tfjs", "TensorFlow.js: model.json of layers and graph models", "sardonyx.convert.tfjs"),
+    Format("tflite", "TensorFlow Lite (LiteRT): .tflite", "sardonyx.convert.tflite"),
     Format("coreml", "CoreML: .mlmodel, .mlpackage", "sardonyx.convert.coreml"),
     Format("chainer", "Chainer: live chains, .npz with its structure", "sardonyx.convert.chainer"),
 )

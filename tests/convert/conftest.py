@@ -36,5 +36,4 @@ collect_ignore = [
     "test_xgboost.py",
     "tree_cases.py",
     "exporters",
-    "tflite",
 ]

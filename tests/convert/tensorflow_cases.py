@@ -11,8 +11,8 @@ import onnx_ir as ir
 import onnxruntime
 
 import sardonyx
+from sardonyx.convert import tensorflow
 from sardonyx.convert.base import Converted, Options, Source
-from sardonyx.convert.formats import find
 
 DATA = Path(__file__).parent / "data" / "tensorflow"
 
@@ -42,11 +42,10 @@ def recorded(name: str) -> tuple[dict[str, Array], dict[str, Array]]:
 
 
 def read(path: Path, **options: Any) -> Converted:
-    """By whatever reader recognises the path, which must be TensorFlow's."""
+    """The path, which must be recognised."""
     source = Source(path=path)
-    entry = find(source)
-    assert entry.name == "tensorflow"
-    return entry.read(source, Options(**options))
+    assert tensorflow.recognises(source)
+    return tensorflow.read(source, Options(**options))
 
 
 def read_case(name: str) -> Converted:

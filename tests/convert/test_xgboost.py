@@ -167,6 +167,15 @@ def test_more_wrappers() -> None:
     assert_says(read(ranker).model, {"X": x}, {"variable": ranker.predict(x)[:, None]})
 
 
+def test_a_number_may_stand_for_missing_values() -> None:
+    x = np.where(np.isnan(X), -9, X)
+    model = xgboost.XGBRegressor(n_estimators=4, max_depth=3, n_jobs=1, missing=-9).fit(x, SCORE)
+    x = np.where(np.isnan(rows(5)), np.float32(-9), rows(5))
+    x[::5, 0] = np.nan
+    assert_says(read(model).model, {"X": x}, {"variable": model.predict(x)[:, None]})
+    assert_right(model)
+
+
 def test_no_trees_and_single_leaves() -> None:
     assert_right(train(rounds=0))
     assert_right(train(gamma=1e9))
@@ -285,7 +294,7 @@ def test_convert_xgboost() -> None:
     assert (proto.graph.name, proto.doc_string, proto.graph.input[0].name) == ("boosted", "told", "rows")
     assert {entry.domain: entry.version for entry in proto.opset_import}[""] == 21
     assert_says(ir.from_proto(proto), {"rows": X}, {"variable": model.predict(xgboost.DMatrix(X))[:, None]})
-    with pytest.raises(ConversionError, match="ai.onnx.ml"):
+    with pytest.raises(ConversionError, match=r"ai\.onnx\.ml"):
         convert_xgboost(model, target_opset={"": 18, "ai.onnx.ml": 3})
     with pytest.raises(ConversionError, match="of the user's own"):
         convert_xgboost(model, custom_conversion_functions={"a": 1})

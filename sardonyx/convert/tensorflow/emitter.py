@@ -62,7 +62,7 @@ class Tensor:
         assert self.value is not None
         if self.value.shape is None:
             return None
-        found = tuple(dim if isinstance(dim, int) else dim.value for dim in self.value.shape)
+        found: tuple[Dim, ...] = tuple(dim if isinstance(dim, int) else dim.value for dim in self.value.shape)
         return (found[0], *found[2:], found[1]) if self.moved else found
 
     @property

@@ -27,6 +27,8 @@ class Evaluation:
     def run(self, inputs: Values) -> Values:
         """The outputs that the model has, and the layer "margin"."""
         x = np.asarray(inputs[self.input_name])
+        if self.model.missing is not None:
+            x = np.where(x == np.float32(self.model.missing), np.nan, x)
         margin = self._margin(x)
         return {"margin": margin, **outcomes(self.model, margin, predict(self.model.objective, margin))}
 

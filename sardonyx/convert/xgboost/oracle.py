@@ -27,7 +27,8 @@ class _Library:
         return f"xgboost {self.xgboost.__version__}"
 
     def run(self, inputs: Values) -> Values:
-        rows = self.xgboost.DMatrix(np.asarray(inputs[self.input_name], np.float32), missing=np.nan)
+        missing = np.nan if self.model.missing is None else self.model.missing
+        rows = self.xgboost.DMatrix(np.asarray(inputs[self.input_name], np.float32), missing=missing)
         chosen = {"validate_features": False}
         if self.rounds:
             chosen["iteration_range"] = (0, self.rounds)

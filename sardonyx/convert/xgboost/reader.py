@@ -1,6 +1,7 @@
 """XGBoost models as ONNX.
 
-One input `X`, float32 [batch, features], NaN where a feature is missing; categories are their codes. Classifiers have
+One input `X`, float32 [batch, features], NaN where a feature is missing (or the number that a wrapper has for it);
+categories are their codes. Classifiers have
 the outputs `label`, int64 [batch], and `probabilities`, float32 [batch, classes] (both [batch, labels] where there
 are several labels); all others have `variable`, float32 [batch, outputs]. XGBoost compares and adds in float32, so do
 the trees.
@@ -71,6 +72,11 @@ def read(source: Source, options: Options) -> Converted:
     name = options.inputs[0] if options.inputs else "X"
     builder = GraphBuilder(source.stem)
     rows = builder.input(name, FLOAT, [options.batch, model.features])
+    if model.missing is not None:
+        number = builder.initializer("missing/number", np.array(model.missing, np.float32))
+        is_missing = builder.node("Equal", [rows, number], name="missing/is")
+        nan = builder.initializer("missing/nan", np.array(np.nan, np.float32))
+        rows = builder.node("Where", [is_missing, nan, rows], name="missing/as_nan")
     base = margins(model, objective, source.where)
     if model.linear is not None:
         margin = _linear(builder, rows, model.linear, base)

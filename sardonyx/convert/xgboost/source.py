@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ class Booster:
     estimator: str | None
     feature_names: tuple[str, ...]
     attributes: Mapping[str, str]
+    missing: float | None = None
+    """A number that stands for a missing value as NaN does: wrappers in memory may have one."""
 
 
 def load(source: Source) -> Booster:
@@ -70,7 +72,9 @@ def load(source: Source) -> Booster:
         model = source.object
         booster = model.get_booster() if hasattr(model, "get_booster") else model
         parsed = ubjson.parse(bytes(booster.save_raw("ubj")), where)
-        return _Parser(where).booster(parsed, _estimator(model))
+        missing = getattr(model, "missing", None)
+        given = float(missing) if isinstance(missing, int | float | np.number) and not np.isnan(missing) else None
+        return replace(_Parser(where).booster(parsed, _estimator(model)), missing=given)
     if not re.match(rb"\s*\{", source.head):
         raise ConversionError(
             "the binary format of XGBoost before 2.0 is not supported",
@@ -194,7 +198,7 @@ class _Parser:
         per_tree = groups if trees and trees[0].values.shape[1] == 1 else 1
         parallel = self._integer(self._part(model, "gbtree_model_param"), "num_parallel_tree", 1)
         step = max(parallel, 1) * per_tree
-        return tuple(range(0, len(trees), step)) + (len(trees),)
+        return (*range(0, len(trees), step), len(trees))
 
     def _tree(self, tree: Any, groups: int, group: int, weight: float, number: int) -> Tree:
         if not isinstance(tree, dict):
