@@ -63,7 +63,8 @@ class Tensor:
         if self.value.shape is None:
             return None
         found = tuple(dim if isinstance(dim, int) else dim.value for dim in self.value.shape)
-        return (found[0], *found[2:], found[1]) if self.moved else found
+        shape: tuple[Dim, ...] = (found[0], *found[2:], found[1]) if self.moved else found
+        return shape
 
     @property
     def rank(self) -> int:
