@@ -188,7 +188,6 @@ THREADS = Knob(
 CHAINER_PYTHON = _python("chainer")
 COREML_PYTHON = _python("coreml")
 H2O_PYTHON = _python("h2o")
-JAX_PYTHON = _python("jax")
 MXNET_PYTHON = _python("mxnet")
 OPENCV_PYTHON = _python("opencv")
 PADDLE_PYTHON = _python("paddle")
@@ -200,7 +199,7 @@ KNOBS: dict[str, Knob[Any]] = {
     knob.name: knob
     for knob in (
         *(ACCURACY, CACHE, CACHE_LIMIT, DEBUG, MEMORY, MODE, PROVIDERS, SPIN, TARGET, THREADS),
-        *(CHAINER_PYTHON, COREML_PYTHON, H2O_PYTHON, JAX_PYTHON, MXNET_PYTHON, OPENCV_PYTHON),
+        *(CHAINER_PYTHON, COREML_PYTHON, H2O_PYTHON, MXNET_PYTHON, OPENCV_PYTHON),
         *(PADDLE_PYTHON, SPARK_PYTHON),
         *(TENSORFLOW_PYTHON, TORCH_PYTHON),
     )

@@ -148,7 +148,8 @@ def shapes(t: dict[str, Any]) -> dict[str, Any]:
         "linspace": raw.LinSpace(start=0.0, stop=2.0, num=5) + x[0, 0, 0], "band": tf.linalg.band_part(x, 1, 2),
         "band_upper": tf.linalg.band_part(x, 0, -1), "roll": tf.roll(x, [1, -2], [1, 2]), "where": tf.where(x > 1),
         "unique": tf.unique(tf.reshape(i, [-1]))[0], "unique_idx": tf.unique(tf.reshape(i, [-1]))[1],
-        "size": tf.size(x), "rank": tf.rank(x) + n * 0, "shape": tf.shape(x, tf.int64),
+        "unique_counts": tf.unique_with_counts(tf.reshape(i * 2, [-1]))[2], "size": tf.size(x),
+        "rank": tf.rank(x) + n * 0, "shape": tf.shape(x, tf.int64),
         "gather": tf.gather(x, [2, 0], axis=1), "gather_many": tf.gather(x, i, axis=1),
         "gather_batch": tf.gather(x, i, axis=1, batch_dims=1), "gather_batch_2": tf.gather(x, i, axis=2, batch_dims=1),
         "gather_nd": tf.gather_nd(x, [[0, 1], [1, 3]]), "scatter": tf.scatter_nd([[1], [3], [1]], x[0, :3], [5, 6]),
@@ -221,8 +222,9 @@ def open_sizes(t: dict[str, Any]) -> dict[str, Any]:
         "bilinear": tf.image.resize(x, shape[1:3] * 2), "legacy": raw.ResizeBilinear(images=x, size=shape[1:3] + 3),
         "nearest": raw.ResizeNearestNeighbor(images=x, size=shape[1:3] * 2, half_pixel_centers=True),
         "flat": tf.reshape(x, [shape[0], -1, 3]), "centred": x - tf.reduce_mean(x, [1, 2], keepdims=True),
-        "dilated": tf.batch_to_space(tf.nn.conv2d(tf.space_to_batch(x[:, :4, :6], [2, 2], [[2, 2], [2, 2]]), k, 1, "VALID"),
-                                     [2, 2], [[0, 0], [0, 0]]),
+        "dilated": tf.batch_to_space(
+            tf.nn.conv2d(tf.space_to_batch(x[:, :4, :6], [2, 2], [[2, 2], [2, 2]]), k, 1, "VALID"),
+            [2, 2], [[0, 0], [0, 0]]),
     }  # fmt: skip
 
 
@@ -351,6 +353,7 @@ class Module(tf.Module):
         while tf.logical_and(count < 7, tf.reduce_max(tf.abs(z)) > 0.3):
             z = self.inner(z) * 0.6
             count += 1
+        z = z + tf.switch_case(tf.constant(1), [lambda: y, lambda: y * 2.0, lambda: y - 1.0])
         rows = tf.TensorArray(tf.float32, size=5, element_shape=[None, 4])
         state = y
         for i in tf.range(5):

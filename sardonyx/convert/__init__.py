@@ -10,7 +10,17 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-_HOME = {"export_chainer": f"{__name__}.names_chainer"}
+_HOME: dict[str, str] = {
+    "convert_catboost": "sardonyx.convert.names_trees",
+    "convert_coreml": "sardonyx.convert.names",
+    "convert_keras": "sardonyx.convert.names",
+    "convert_libsvm": "sardonyx.convert.names_trees",
+    "convert_lightgbm": "sardonyx.convert.names_trees",
+    "convert_sklearn": "sardonyx.convert.names",
+    "convert_tensorflow": "sardonyx.convert.names",
+    "convert_xgboost": "sardonyx.convert.names_trees",
+    "export_chainer": "sardonyx.convert.names_chainer",
+}
 """Names that people know from keras2onnx, onnxmltools and others, and the modules they live in."""
 
 __all__ = [*_HOME]  # noqa: PLE0604

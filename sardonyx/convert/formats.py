@@ -44,11 +44,30 @@ class Format:
 
 
 FORMATS: tuple[Format, ...] = (
+    Format(
+        "tensorflow",
+        "TensorFlow: frozen graphs (.pb, .pbtxt), checkpoints with .meta, SavedModels, live modules",
+        "sardonyx.convert.tensorflow",
+    ),
+    Format("caffe", "Caffe v1: .prototxt with .caffemodel", "sardonyx.convert.caffe"),
+    Format("darknet", "Darknet: .cfg with .weights", "sardonyx.convert.darknet"),
     Format("keras", "Keras 2 and 3: .h5, .hdf5, .keras, live models", "sardonyx.convert.keras"),
+    Format(
+        "torch", "PyTorch: live modules with example arguments, .pt2, TorchScript", "sardonyx.convert.exporters.pytorch"
+    ),
     Format("tfjs", "TensorFlow.js: model.json of layers and graph models", "sardonyx.convert.tfjs"),
     Format("tflite", "TensorFlow Lite (LiteRT): .tflite", "sardonyx.convert.tflite"),
+    Format("xgboost", "XGBoost: JSON, UBJSON, live models", "sardonyx.convert.xgboost"),
+    Format("lightgbm", "LightGBM: text, live models", "sardonyx.convert.lightgbm"),
+    Format("libsvm", "LibSVM: text, live models", "sardonyx.convert.libsvm"),
+    Format("catboost", "CatBoost: .cbm and live models, with CatBoost installed", "sardonyx.convert.catboost"),
+    Format("sklearn", "scikit-learn: live estimators and pipelines", "sardonyx.convert.exporters.sklearn"),
     Format("coreml", "CoreML: .mlmodel, .mlpackage", "sardonyx.convert.coreml"),
     Format("chainer", "Chainer: live chains, .npz with its structure", "sardonyx.convert.chainer"),
+    Format("paddle", "Paddle: inference models, live layers", "sardonyx.convert.exporters.paddle"),
+    Format("spark", "Spark ML: saved and live models, with their columns", "sardonyx.convert.exporters.spark"),
+    Format("h2o", "H2O: MOJO archives of gradient boosting", "sardonyx.convert.exporters.h2o"),
+    Format("jax", "JAX: functions and Flax and Equinox modules, with arguments", "sardonyx.convert.exporters.jax"),
 )
 """In the order they are asked; the first that recognises a source reads it."""
 

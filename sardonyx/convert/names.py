@@ -1,4 +1,4 @@
-"""The functions of keras2onnx and onnxmltools under their names, arguments and results (`onnx.ModelProto`).
+"""Functions of keras2onnx and onnxmltools under their names, arguments and results (`onnx.ModelProto`).
 
 Each conversion is compared with its source as `sardonyx.convert` does: one that differs raises ParityError, one that
 could not be compared warns. What these packages let users register (custom converters) is refused.
@@ -94,52 +94,6 @@ def convert_sklearn(
     return _convert(
         "sklearn", model, name, doc_string, target_opset, targeted=targeted_onnx,
         options=Options(inputs=inputs if len(inputs) == 1 else (), example=_rows(initial_types)),
-        custom=custom_conversion_functions or custom_shape_calculators,
-    )  # fmt: skip
-
-
-def convert_xgboost(model: Any, name: str | None = None, initial_types: Types | None = None, **settings: Any) -> Any:
-    """An XGBoost booster, estimator or file as `onnx.ModelProto`; as onnxmltools' function."""
-    return _trees("xgboost", model, name, initial_types, **settings)
-
-
-def convert_lightgbm(model: Any, name: str | None = None, initial_types: Types | None = None, **settings: Any) -> Any:
-    """A LightGBM booster, estimator or file as `onnx.ModelProto`; as onnxmltools' function."""
-    return _trees("lightgbm", model, name, initial_types, **settings)
-
-
-def convert_catboost(model: Any, name: str | None = None, initial_types: Types | None = None, **settings: Any) -> Any:
-    """A CatBoost model or file as `onnx.ModelProto`; as onnxmltools' function."""
-    return _trees("catboost", model, name, initial_types, **settings)
-
-
-def convert_libsvm(model: Any, name: str | None = None, initial_types: Types | None = None, **settings: Any) -> Any:
-    """A LibSVM model (a file, or an object of the package `libsvm`) as `onnx.ModelProto`; as onnxmltools' function."""
-    if isinstance(model, str | os.PathLike):
-        return _trees("libsvm", model, name, initial_types, **settings)
-    from libsvm.svmutil import svm_save_model
-
-    with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
-        path = Path(folder) / "model.svm"
-        svm_save_model(str(path), model)
-        return _trees("libsvm", path, name, initial_types, **settings)
-
-
-def _trees(
-    kind: str,
-    model: Any,
-    name: str | None,
-    initial_types: Types | None,
-    *,
-    doc_string: str = "",
-    target_opset: Any = None,
-    targeted_onnx: str | None = None,
-    custom_conversion_functions: Any = None,
-    custom_shape_calculators: Any = None,
-) -> Any:
-    inputs = tuple(key for key, _ in initial_types or ())
-    return _convert(
-        kind, model, name, doc_string, target_opset, options=Options(inputs=inputs[:1]), targeted=targeted_onnx,
         custom=custom_conversion_functions or custom_shape_calculators,
     )  # fmt: skip
 

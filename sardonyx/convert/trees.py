@@ -26,6 +26,7 @@ LEQ, LT = 0, 1
 """The modes of TreeEnsemble that are used: `x <= split` and `x < split`."""
 MOST_DEPTH = 4096
 """Deeper trees are refused: runtimes descend into them by recursion."""
+LOST = 1 << 62
 MOST_RANGES = 1 << 22
 """Of categories in sets, in one model."""
 MOST_FEATURES = 1 << 24
@@ -141,7 +142,7 @@ class Forest:
 
 
 def joined(forests: Sequence[Forest]) -> Forest:
-    """All trees of several forests."""
+    """All trees of several forests. What refers to nothing in its own forest stays so, as `LOST`."""
     if not forests:
         whole = np.zeros(0, np.int64)
         floats = np.zeros(0)
@@ -149,11 +150,13 @@ def joined(forests: Sequence[Forest]) -> Forest:
     nodes = np.cumsum([0, *(len(forest.features) for forest in forests)])
     leaves = np.cumsum([0, *(len(forest.values) for forest in forests)])
 
+    def moved(forest: Forest, references: Array, node: int, leaf: int) -> Array:
+        lost = (references >= len(forest.features)) | (references < -len(forest.values))
+        return np.where(lost, LOST, np.where(references >= 0, references + node, references - leaf))
+
     def references(name: str) -> Array:
-        parts = [getattr(forest, name) for forest in forests]
-        return np.concatenate(
-            [np.where(part >= 0, part + n, part - m) for part, n, m in zip(parts, nodes, leaves, strict=False)]
-        )
+        starts = zip(forests, nodes.tolist(), leaves.tolist(), strict=False)
+        return np.concatenate([moved(forest, getattr(forest, name), node, leaf) for forest, node, leaf in starts])
 
     def plain(name: str) -> Array:
         return np.concatenate([getattr(forest, name) for forest in forests])

@@ -21,19 +21,3 @@ def probed(monkeypatch):
     monkeypatch.setattr(probe, "PATIENCE", 4.0)
     for module in (archive, reader):
         monkeypatch.setattr(module, "probe", probe.probe)
-
-
-# Tests of drafts: readers that no table names yet.
-collect_ignore = [
-    "caffe_cases.py",
-    "darknet_cases.py",
-    "network_checks.py",
-    "tensorflow_cases.py",
-    "test_caffe.py",
-    "test_darknet.py",
-    "test_tensorflow.py",
-    "test_tensorflow_damaged.py",
-    "test_xgboost.py",
-    "tree_cases.py",
-    "exporters",
-]

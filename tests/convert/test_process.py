@@ -95,17 +95,17 @@ def test_another_interpreter(driver, monkeypatch, tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{tmp_path}" exec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    monkeypatch.setenv("SARDONYX_JAX_PYTHON", str(python))
-    assert process.interpreter("jax") == str(python)
+    monkeypatch.setenv("SARDONYX_SPARK_PYTHON", str(python))
+    assert process.interpreter("spark") == str(python)
     assert process.interpreter("torch") == process.interpreter() == sys.executable
     # Its path of modules has Sardonyx alone, not this environment's packages.
     monkeypatch.syspath_prepend("/only/here")
-    value, _ = process.call(driver, {"do": "where"}, timeout=60, framework="jax")
+    value, _ = process.call(driver, {"do": "where"}, timeout=60, framework="spark")
     assert value[2] == str(Path(process.sardonyx.__file__).parent.parent)
-    assert process.versions(["numpy", "no-such-package"], "jax") == {"numpy": np.__version__}
-    monkeypatch.setenv("SARDONYX_JAX_PYTHON", str(tmp_path / "missing"))
-    with pytest.raises(ConfigError, match="SARDONYX_JAX_PYTHON"):
-        process.interpreter("jax")
+    assert process.versions(["numpy", "no-such-package"], "spark") == {"numpy": np.__version__}
+    monkeypatch.setenv("SARDONYX_SPARK_PYTHON", str(tmp_path / "missing"))
+    with pytest.raises(ConfigError, match="SARDONYX_SPARK_PYTHON"):
+        process.interpreter("spark")
 
 
 def test_versions_without_importing():

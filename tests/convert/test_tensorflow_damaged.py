@@ -34,7 +34,8 @@ def copy(tmp_path):
 
 def _load(path):
     """As the reader does once it knows the kind, so that damage at the start counts too."""
-    return lambda: reader.read(Source(path=path), Options())
+    outputs = ("probabilities",) if path.name == "checkpoint" else ()
+    return lambda: reader.read(Source(path=path), Options(outputs=outputs))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_an_index_of_compressed_blocks(copy):
     last = put(rows + (0).to_bytes(4, "little") + (1).to_bytes(4, "little"))
     index.write_bytes(bytes(content) + (first + last).ljust(40, b"\0") + data[-8:])
     inputs, outputs = recorded("checkpoint")
-    assert differences(run(read(folder).model, inputs), outputs, 1e-5) == []
+    assert differences(run(read(folder, outputs=("probabilities",)).model, inputs), outputs, 1e-5) == []
 
 
 def _varint(value):

@@ -96,6 +96,7 @@ def test_categories(one_hot: int) -> None:
     model = train(kinds=["q", "q", "q", "c"], max_cat_to_onehot=one_hot)
     converted = assert_right(model)
     special = np.tile(np.array([0.2, -0.1, 0.5, 0], np.float32), (16, 1))
+    special[:, 0] = np.linspace(-2, 2, 16)
     special[:, 3] = [-1, -0.5, -0.0, 0, 0.5, 0.99, 1, 3.7, 11, 12, 13, 1e9, -1e9, 1e30, -1e30, np.nan]
     for make in converted.oracles:
         oracle = make()

@@ -30,6 +30,13 @@ def work(arguments: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, dict
     if "types" in arguments:
         return None, {kind: np.asarray(model.predict(arrays["X"], prediction_type=kind)) for kind in arguments["types"]}
     told = dict(model.get_metadata().items())
+    kinds = {"categorical": model.get_cat_feature_indices(), "text": model.get_text_feature_indices()}
+    kinds["embedding"] = model.get_embedding_feature_indices()
+    if other := ", ".join(f"{kind} ones: {places}" for kind, places in kinds.items() if places):
+        raise ConversionError(
+            "the model has features that are no numbers", where=arguments["where"], expected=_RESTRICTIONS, got=other,
+            fix="train it without them, or with codes that you computed",
+        )  # fmt: skip
     try:
         model.save_model(arguments["onnx"], format="onnx")
     except catboost.CatBoostError as error:

@@ -133,6 +133,16 @@ def _merged(
     return ir.Shape(dims)
 
 
+def name_batch(model: ir.Model, batch: int | str) -> None:
+    """Say of tables' rows, the first dim of all inputs and outputs, what they are called, in place."""
+    import onnx_ir as ir
+
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is not None and len(value.shape):
+            dims = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+            value.shape = ir.Shape([batch, *dims[1:]])
+
+
 def rename_symbols(model: ir.Model, names: Mapping[str, str]) -> None:
     """Give symbolic dims of inputs and outputs other names, in place; what was derived from them is forgotten."""
     import onnx_ir as ir

@@ -80,7 +80,7 @@ def _shape_input(model: ir.Model, width: int, options: Options) -> str:
 
     value = model.graph.inputs[0]
     value.shape = ir.Shape([options.batch, width])
-    base.repaired(model)
+    base.name_batch(base.repaired(model), options.batch)
     return value.name or ""
 
 

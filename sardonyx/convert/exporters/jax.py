@@ -45,11 +45,11 @@ def read(source: Source, options: Options) -> Converted:
             fix="give them: sardonyx.convert(function, example=(array, ...))",
         )  # fmt: skip
     function, arguments = _function(source.object, options.example)
-    names = _names(source.object, arguments, options, skip=len(options.example) - len(arguments))
+    names = _names(source.object, arguments, options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = _flat(function(*arguments))
-    outputs = tuple(options.outputs) or _numbered("output", len(results))
+    outputs = tuple(options.outputs) or tuple(results)
     if len(outputs) != len(results):
         raise ConversionError(
             "the names of outputs do not fit", where=source.where, expected=f"{len(results)} of them",
@@ -74,15 +74,14 @@ def _function(source: Any, example: Sequence[Any]) -> tuple[Callable[..., Any], 
     return source, [np.asarray(value) for value in example]
 
 
-def _names(source: Any, arguments: Sequence[Array], options: Options, skip: int) -> tuple[str, ...]:
+def _names(source: Any, arguments: Sequence[Array], options: Options) -> tuple[str, ...]:
     if options.inputs:
         return tuple(options.inputs)
-    call = source if inspect.isroutine(source) or not skip else type(source).__call__
     try:
         parameters = [
             one.name
-            for one in inspect.signature(call).parameters.values()
-            if one.name != "self" and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+            for one in inspect.signature(source).parameters.values()
+            if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
         ]
     except (TypeError, ValueError):
         parameters = []
@@ -136,10 +135,16 @@ def _dims(name: str, array: Array, options: Options, source: Source) -> tuple[in
     return tuple(dim if dim is not None else f"{name}_{axis}" for axis, dim in enumerate(asked))
 
 
-def _flat(result: Any) -> list[Any]:
+def _flat(result: Any) -> dict[str, Any]:
+    """Results by name: keys of dicts, numbers of tuples."""
     import jax
 
-    return list(jax.tree_util.tree_leaves(result))
+    leaves = jax.tree_util.tree_flatten_with_path(result)[0]
+    if len(leaves) == 1 and not leaves[0][0]:
+        return {"output": leaves[0][1]}
+    words = ["_".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) for path, _ in leaves]
+    names = [f"output_{word}" if word[:1].isdigit() else word for word in words]
+    return dict(zip(names, (leaf for _, leaf in leaves), strict=True))
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ class _Live:
     def run(self, inputs: Values) -> Values:
         """Results by the ONNX model's names."""
         results = _flat(self.function(*[np.asarray(inputs[name]) for name in self.inputs]))
-        return {name: np.asarray(value) for name, value in zip(self.outputs, results, strict=True)}
+        return {name: np.asarray(value) for name, value in zip(self.outputs, results.values(), strict=True)}
 
 
 def _like(model: Any, examples: dict[str, Array]) -> Callable[[int, np.random.Generator], Values]:

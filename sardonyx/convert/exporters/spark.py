@@ -62,7 +62,7 @@ def read(source: Source, options: Options) -> Converted:
                 framework="spark", doing=f"onnxmltools on {source.where}",
             )  # fmt: skip
             model = base.loaded(target, source.where)
-    _name_batch(model, options)
+    base.name_batch(model, options.batch)
     outputs = {value.name or "": _form(value) for value in model.graph.outputs}
     oracle = _Driven(f"Spark {found['pyspark']}", source, job, outputs, options.timeout)
     return Converted(
@@ -73,15 +73,6 @@ def read(source: Source, options: Options) -> Converted:
         channels_last=frozenset(),
         make_inputs=partial(made, listed),
     )
-
-
-def _name_batch(model: ir.Model, options: Options) -> None:
-    import onnx_ir as ir
-
-    for value in model.graph.inputs:
-        dims = [dim if isinstance(dim, int) else dim.value for dim in value.shape or ()]
-        value.shape = ir.Shape([options.batch, *dims[1:]])
-    base.repaired(model)
 
 
 def _form(value: ir.Value) -> tuple[int | None, str | None]:

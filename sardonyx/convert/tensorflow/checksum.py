@@ -26,10 +26,10 @@ _TABLE = _make_table()
 def crc32c(data: bytes) -> int:
     """The checksum of `data`."""
     if len(data) < 4:
-        state = 0xFFFFFFFF
+        short = 0xFFFFFFFF
         for byte in data:
-            state = int(_TABLE[(state ^ byte) & 255]) ^ state >> 8
-        return state ^ 0xFFFFFFFF
+            short = int(_TABLE[(short ^ byte) & 255]) ^ short >> 8
+        return short ^ 0xFFFFFFFF
     # With a state of zero at the start, zeros before the data change nothing; the real start is in its first bytes.
     stretches = 1 << max(0, (len(data) - 1) // STRETCH).bit_length()
     length = -(-len(data) // stretches)

@@ -1,4 +1,4 @@
-"""A TensorFlow graph computed in NumPy, floats in float64: what the conversion is compared with where TensorFlow is not.
+"""A TensorFlow graph computed in NumPy, floats in float64: what conversions are compared with without TensorFlow.
 
 It shares nothing with the emitters but the graph that was read. Conditions of TensorFlow 1 run as TensorFlow has them:
 what comes from a branch that is not taken is dead, and a Merge gives what is not.
@@ -234,9 +234,6 @@ class _Run:
 
     def _op_tensorlistlength(self, node: Node, inputs: list[Any]) -> Any:
         return np.int32(len(inputs[0]))
-
-    def _op_tensorlistgather(self, node: Node, inputs: list[Any]) -> Any:
-        return np.stack([inputs[0][int(index)] for index in inputs[1]])
 
     def _op_tensorliststack(self, node: Node, inputs: list[Any]) -> Any:
         like = next((item for item in inputs[0] if item is not None), None)

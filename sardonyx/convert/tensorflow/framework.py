@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ Array = np.ndarray[Any, Any]
 
 def run(arguments: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, Mapping[str, Array]]:
     """The outputs by their names, and values of layers by node."""
-    import tensorflow as tf
-
+    tf: Any = import_module("tensorflow")
     v1 = tf.compat.v1
     v1.disable_eager_execution()
     graph = tf.Graph()
     with graph.as_default(), v1.Session(graph=graph) as session:
         load(tf, session, arguments)
-        feeds = {arguments["inputs"][name]: _fed(array) for name, array in arrays.items()}
+        feeds: dict[str, Any] = {arguments["inputs"][name]: _fed(array) for name, array in arrays.items()}
         feeds |= {f"{name}:0": False for name in arguments["switches"]}
         results = session.run(dict(arguments["outputs"]), feeds)
         layers = _layers(tf, session, graph, arguments["layers"], feeds)

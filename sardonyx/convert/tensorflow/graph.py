@@ -1,4 +1,4 @@
-"""A TensorFlow graph in memory: nodes with plain attributes, functions, variables. From protobuf or from TFJS's JSON."""
+"""A TensorFlow graph in memory: nodes with plain attributes, functions, values. From protobuf or TFJS's JSON."""
 
 from __future__ import annotations
 

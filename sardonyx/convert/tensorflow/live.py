@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ class LiveOracle:
 
     def run(self, inputs: Values) -> Values:
         """Values by the names of the signature's outputs."""
-        import tensorflow as tf
-
+        tf: Any = import_module("tensorflow")
         found = self.function(**{name: tf.constant(array) for name, array in inputs.items()})
         return {name: np.asarray(value) for name, value in found.items()}
 
@@ -66,13 +66,12 @@ def _function(tf: Any, thing: Any, options: Options) -> Any:
         return signatures[name]
     if hasattr(thing, "structured_outputs") and hasattr(thing, "graph"):
         return thing
-    function = thing if hasattr(thing, "get_concrete_function") else getattr(type(thing), "__call__", None)
-    if function is not None and function is not thing:
-        function = thing.__call__
-        if not hasattr(function, "get_concrete_function"):
-            function = tf.function(function)
-    if function is None:
+    if not callable(thing):
         raise ConversionError("the object cannot be called", where=type(thing).__name__)
+    function = thing
+    if not hasattr(function, "get_concrete_function"):
+        method = thing.__call__
+        function = method if hasattr(method, "get_concrete_function") else tf.function(method)
     example = [tf.TensorSpec(np.shape(item), tf.as_dtype(np.asarray(item).dtype)) for item in options.example]
     try:
         return function.get_concrete_function(*example)

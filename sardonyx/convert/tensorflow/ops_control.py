@@ -215,10 +215,10 @@ def _body(
     if not going or isinstance(going[0], Missing):
         return None
     ends = [inner.plain(_tensor(after[i])) for i in carried]
-    for i, end in zip(carried, ends, strict=True):
+    for i, value in zip(carried, ends, strict=True):
         kind = _tensor_kind(state[i])
-        if end.dtype != kind:
-            raise UnsupportedError(f"it carries {kind.name} in and {end.dtype} out")
+        if value.dtype != kind:
+            raise UnsupportedError(f"it carries {kind.name} in and {value.dtype} out")
     return inner.graph.graph([_truth(inner, _tensor(going[0])), *ends]), ends, {}
 
 
@@ -320,7 +320,9 @@ def _list_empty(e: Emitter, node: Node, inputs: Inputs) -> Listed:
 
 def _list_set(e: Emitter, node: Node, inputs: Inputs) -> Listed:
     items, index, x = inputs
-    if isinstance(items, Listed) and items.stacked is None:
+    if not isinstance(items, Listed):
+        raise UnsupportedError("its input is no list of tensors")
+    if items.stacked is None:
         if x.shape is None:
             raise UnsupportedError("the dims of a list's elements are not known")
         return replace(items, element=x.shape)
@@ -379,7 +381,6 @@ OPERATORS: dict[str, Emit] = {
     "EmptyTensorList": _list_empty,
     "TensorListSetItem": _list_set,
     "TensorListGetItem": _list_get,
-    "TensorListGather": _list_get,
     "TensorListPushBack": _list_push,
     "TensorListStack": _list_stack,
     "TensorListLength": _list_length,

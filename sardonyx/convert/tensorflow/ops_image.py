@@ -139,11 +139,10 @@ def _area_weights(n: int, out: int, node: Node) -> Array:
 def _nms(e: Emitter, node: Node, inputs: Inputs) -> Any:
     """The boxes that overlap none of a higher score."""
     boxes, scores, most, *thresholds = inputs
-    if node.op == "NonMaxSuppressionV4" and node.flag("pad_to_max_output_size"):
+    if node.flag("pad_to_max_output_size"):
         raise UnsupportedError("pad_to_max_output_size")
-    if node.op == "NonMaxSuppressionV5":
-        if node.flag("pad_to_max_output_size") or thresholds.pop().elements("soft_nms_sigma").any():
-            raise UnsupportedError("soft suppression or pad_to_max_output_size")
+    if node.op == "NonMaxSuppressionV5" and thresholds.pop().elements("soft_nms_sigma").any():
+        raise UnsupportedError("soft suppression")
     if not thresholds:
         overlap = e.constant([node.number("iou_threshold", 0.5)], np.float32, tag="overlap")
     else:

@@ -373,6 +373,8 @@ def _fake_quant(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
     """Values on the grid of so many bits over a range, moved so that zero is on it (fake_quant_ops_functor.h)."""
     x = inputs[0]
     bits, narrow = node.integer("num_bits", 8), node.flag("narrow_range")
+    low: Any
+    high: Any
     if len(inputs) == 1:
         low, high = np.float32(node.number("min", -6.0)), np.float32(node.number("max", 6.0))
     else:

@@ -188,7 +188,7 @@ def _transposed(e: Emitter, node: Node, inputs: Inputs) -> Tensor:
             extra.append(out - (full - before - after))
         if any(not 0 <= more < max(stride, 2) for more, stride in zip(extra, window.strides, strict=True)):
             raise UnsupportedError(f"its output of {wanted} does not fit its input of {here}")
-        more = {"output_padding": extra} if any(extra) else {}
+        more: dict[str, Any] = {"output_padding": extra} if any(extra) else {}
         return e.tensor(
             e.node("ConvTranspose", [value, weights], **common, **_pads(rows), **more), moved=not window.first
         )

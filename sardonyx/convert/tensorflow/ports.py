@@ -76,10 +76,10 @@ def _outputs(graph: Graph) -> list[Port]:
     read = {at.node for node in graph.nodes.values() for at in node.inputs}
     found = [node.name for node in graph.nodes.values() if node.name not in read and _computes(graph, node)]
     if any("Apply" in node.op for node in graph.nodes.values()):
-        needs = {name: {node.name for node in _placeholders(graph, [name])} for name in found}
-        found = [
-            name for name in found if needs[name] and not any(other < needs[name] for other in needs.values() if other)
-        ]
+        needs = {name: {node.name for node in _placeholders(graph, [name]) if not is_switch(node)} for name in found}
+        # What needs all that there is, labels too, is a loss.
+        everything = set().union(*needs.values())
+        found = [name for name in found if needs[name] and (len(everything) == 1 or needs[name] < everything)]
     return [Port(name, Endpoint(name)) for name in found]
 
 

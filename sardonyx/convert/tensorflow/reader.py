@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ def _signature_ports(signature: Any) -> tuple[list[Port], list[Port]]:
 def _live(source: Source, options: Options) -> Converted:
     """A tf.Module or tf.function: saved by TensorFlow to a folder for the time of the conversion, and read."""
     try:
-        import tensorflow as tf
+        tf: Any = import_module("tensorflow")
     except ImportError as error:
         raise MissingExtraError.of("tensorflow", "tensorflow", "reading a live TensorFlow object") from error
     from sardonyx.convert.tensorflow.live import save

@@ -44,7 +44,7 @@ def _kind_of_file(source: Source) -> str | None:
         return SAVED_MODEL
     first = _field(head, 0)
     if first is not None and first[0] == 0x0A:
-        tag, start, end = first
+        _, start, end = first
         inner = _field(head, start)
         if inner is not None and inner[0] == 0x0A and _is_node(head, inner, end):
             return GRAPH

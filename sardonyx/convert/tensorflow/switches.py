@@ -46,7 +46,8 @@ class Switches:
     def _of(self, at: Endpoint) -> Guards:
         """The conditions, each with its side, under which `at` is computed. Control inputs count too: constants of
         a branch have nothing else."""
-        stack, active = [at.node], set()
+        stack = [at.node]
+        active: set[str] = set()
         while stack:
             name = stack[-1]
             node = self._nodes.get(name)

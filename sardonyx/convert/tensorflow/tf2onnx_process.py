@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,23 @@ OPSET = 18
 
 def run(arguments: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[Any, Mapping[str, Any]]:
     """The graph with its variables as constants, through tf2onnx, under the names that were asked."""
-    import tensorflow as tf
-    from tensorflow.python.framework import convert_to_constants
-    from tf2onnx import convert
-
+    tf: Any = import_module("tensorflow")
+    constants: Any = import_module("tensorflow.python.framework.convert_to_constants")
+    convert: Any = import_module("tf2onnx.convert")
     v1 = tf.compat.v1
     v1.disable_eager_execution()
     inputs, outputs = arguments["inputs"], arguments["outputs"]
     graph = tf.Graph()
     with graph.as_default(), v1.Session(graph=graph) as session:
         load(tf, session, arguments)
-        names = [tensor.partition(":")[0] for tensor in outputs.values()]
+        # Copies of the outputs, under names that nothing else has.
+        for target, tensor in zip(_targets(outputs), outputs.values(), strict=True):
+            tf.identity(graph.get_tensor_by_name(tensor), name=target)
         definition = graph.as_graph_def()
         if any("VarHandle" in node.op or node.op.startswith("Variable") for node in definition.node):
-            definition = convert_to_constants.convert_variables_to_constants_from_session_graph(
-                session, definition, names
+            definition = constants.convert_variables_to_constants_from_session_graph(
+                session, definition, _targets(outputs)
             )
-        definition = _named(definition, outputs)
     model, _ = convert.from_graph_def(
         definition, input_names=list(inputs.values()), output_names=[f"{name}:0" for name in _targets(outputs)],
         opset=OPSET,
@@ -46,14 +47,6 @@ def run(arguments: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> t
 
 def _targets(outputs: Mapping[str, str]) -> list[str]:
     return [f"sardonyx_output_{i}" for i in range(len(outputs))]
-
-
-def _named(definition: Any, outputs: Mapping[str, str]) -> Any:
-    """With a copy of each output under a name that nothing else has."""
-    for target, tensor in zip(_targets(outputs), outputs.values(), strict=True):
-        node = definition.node.add(name=target, op="Identity", input=[tensor])
-        del node
-    return definition
 
 
 def _rename(graph: Any, names: Mapping[str, str]) -> None:

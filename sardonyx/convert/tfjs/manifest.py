@@ -73,6 +73,8 @@ def _of(value: Any, key: str, where: str) -> Any:
 def _shard(path: Any, folder: Path, where: str) -> bytes:
     """A file that the manifest names, which must lie in its folder or below."""
     pure = PurePosixPath(path) if isinstance(path, str) else PurePosixPath("..")
+    if "\0" in str(path):
+        raise ModelFileError("the name of a shard of weights is damaged", where=where, got=repr(path)[:100])
     target = (folder / pure).resolve()
     if pure.is_absolute() or ".." in pure.parts or not target.is_relative_to(folder.resolve()):
         raise ModelFileError("a shard of weights lies outside the model's folder", where=where, got=str(path)[:100])
@@ -100,7 +102,7 @@ def _weight(entry: Mapping[str, Any], cursor: Cursor, where: str) -> Array:
     if dtype not in ("float32", "int32") or not all(_is_number(value) for value in (scale, low)):
         raise ModelFileError("the quantisation of a weight lacks its scale or its min", where=where, got=str(how)[:100])
     # As JavaScript does: in float64, then rounded to the weight's own type.
-    values = stored.astype(np.float64) * scale + low
+    values: Array = stored.astype(np.float64) * scale + low
     return np.floor(values + 0.5).astype(np.int32) if dtype == "int32" else values.astype(np.float32)
 
 

@@ -71,7 +71,9 @@ def _metadata(model: Mapping[str, Any]) -> dict[str, str]:
 def _graph(
     model: Mapping[str, Any], topology: Mapping[str, Any], values: Mapping[str, Array], source: Source, options: Options
 ) -> Converted:
+    from sardonyx.convert.process import versions
     from sardonyx.convert.tensorflow.graph import Endpoint, from_json
+    from sardonyx.convert.tensorflow.oracle import PACKAGES
     from sardonyx.convert.tensorflow.ports import ports
     from sardonyx.convert.tensorflow.reader import Loaded, finish
     from sardonyx.convert.tensorflow.writing import Port
@@ -81,6 +83,7 @@ def _graph(
     folder = tempfile.TemporaryDirectory(prefix="sardonyx-")
     path = Path(folder.name) / "graph.pb"
     try:
+        _require_weights(topology, values, source.where)
         graph = from_json(topology, source.where, values)
         inputs, outputs = ports(graph, options)
         sides = _signature(model)
@@ -88,22 +91,14 @@ def _graph(
             named = [(name, Endpoint.of(name)) for name in sides[key]]
             if named and not wished and all(at.node in graph.nodes for _, at in named):
                 found[:] = [Port(name.removesuffix(":0"), at) for name, at in named]
+        if versions(PACKAGES, "tensorflow"):
+            _freeze(topology, values, path)
         how = {"kind": "graph", "path": str(path), "text": False}
         made = finish(Loaded(graph, inputs, outputs, _format(model, "graph model"), how), source, options)
     except (UnicodeDecodeError, TypeError, AttributeError) as error:  # texts and numbers in each other's places
         raise ModelFileError("the graph is damaged", where=source.where, got=str(error)[:200]) from error
 
-    def framework() -> Oracle | None:
-        from sardonyx.convert.process import versions
-        from sardonyx.convert.tensorflow.oracle import PACKAGES
-
-        if not versions(PACKAGES, "tensorflow"):
-            return None
-        _freeze(topology, values, path)
-        oracle = made.oracles[0]()
-        return _Kept(oracle, folder) if oracle is not None else None
-
-    return replace(made, oracles=(framework, *made.oracles[1:]))
+    return replace(made, oracles=[_kept(make, folder) for make in made.oracles])
 
 
 def _signature(model: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -122,6 +117,20 @@ def _signature(model: Mapping[str, Any]) -> dict[str, list[str]]:
         ]
         found[key] = plain
     return found
+
+
+def _require_weights(topology: Mapping[str, Any], values: Mapping[str, Array], where: str) -> None:
+    """Constants have their elements in the manifest. TensorFlow would take those that are nowhere as zeros."""
+    functions = topology.get("library", {}).get("function", [])
+    nodes = [*topology.get("node", []), *(node for function in functions for node in function.get("nodeDef", []))]
+    missing = []
+    for node in nodes:
+        tensor = node.get("attr", {}).get("value", {}).get("tensor", {}) if node.get("op") == "Const" else None
+        held = tensor is None or any(key == "tensorContent" or key.endswith("Val") for key in tensor)
+        if not held and node.get("name") not in values:
+            missing.append(str(node.get("name")))
+    if missing:
+        raise ModelFileError("the manifest lacks weights of the graph", where=where, got=", ".join(missing[:5]))
 
 
 def _freeze(topology: Mapping[str, Any], values: Mapping[str, Array], path: Path) -> None:
@@ -146,6 +155,14 @@ class _Kept:
         self.run = oracle.run
 
 
+def _kept(make: Callable[[], Oracle | None], folder: Any) -> Callable[[], Oracle | None]:
+    def kept() -> Oracle | None:
+        oracle = make()
+        return _Kept(oracle, folder) if oracle is not None else None
+
+    return kept
+
+
 def _format(model: Mapping[str, Any], kind: str) -> str:
     version = re.search(r"v?(\d+(?:\.\d+)+)", str(model.get("convertedBy") or model.get("generatedBy") or ""))
     return f"TensorFlow.js {version[1]} {kind}" if version else f"TensorFlow.js {kind}"
@@ -168,14 +185,8 @@ def _layers(topology: Mapping[str, Any], values: Mapping[str, Array], source: So
         fields = {key: value for key, value in error.as_dict().items() if key not in ("code", "what", "where")}
         raise type(error)(error.what, where=source.where, **fields) from error
 
-    def kept(make: Callable[[], Oracle | None]) -> Callable[[], Oracle | None]:
-        def made_again() -> Oracle | None:
-            oracle = make()
-            return _Kept(oracle, folder) if oracle is not None else None
-
-        return made_again
-
-    return replace(made, format=f"TensorFlow.js layers model ({made.format})", oracles=[kept(o) for o in made.oracles])
+    kind = f"TensorFlow.js layers model ({made.format})"
+    return replace(made, format=kind, oracles=[_kept(make, folder) for make in made.oracles])
 
 
 def _write_keras(path: Path, config: Any, values: Mapping[str, Array], version: str, where: str) -> None:

@@ -458,7 +458,8 @@ _ONE: Mapping[str, Callable[..., Any]] = {
 }  # fmt: skip
 _TWO: Mapping[str, Callable[..., Any]] = {
     "ADD": np.add, "SUB": np.subtract, "MUL": np.multiply, "DIV": _divided, "MAXIMUM": np.maximum,
-    "MINIMUM": np.minimum, "POW": np.power, "LESS": np.less, "GREATER": np.greater, "LESS_EQUAL": np.less_equal, "ATAN2": np.arctan2,
+    "MINIMUM": np.minimum, "POW": np.power, "LESS": np.less, "GREATER": np.greater, "LESS_EQUAL": np.less_equal,
+    "ATAN2": np.arctan2,
     "GREATER_EQUAL": np.greater_equal, "EQUAL": np.equal, "NOT_EQUAL": np.not_equal, "LOGICAL_AND": np.logical_and,
     "LOGICAL_OR": np.logical_or, "BITWISE_XOR": np.bitwise_xor, "FLOOR_DIV": np.floor_divide, "FLOOR_MOD": _floor_mod,
     "MATRIX_SET_DIAG": _set_diagonal,
