@@ -1,6 +1,6 @@
 """Write the table of docs/converters.md: every format of `sardonyx.convert`, its route, and what it was verified against.
 
-    python scripts/record_converters.py
+python scripts/record_converters.py
 """
 
 from __future__ import annotations

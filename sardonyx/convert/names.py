@@ -7,7 +7,6 @@ could not be compared warns. What these packages let users register (custom conv
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

@@ -53,7 +53,9 @@ def test_convert_sklearn():
 
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     estimator = LogisticRegression().fit(x, (x[:, 0] > 0).astype(int))
-    made = sardonyx.convert.convert_sklearn(estimator, "linear", [("rows", FloatTensorType([None, 3]))], target_opset=18)
+    made = sardonyx.convert.convert_sklearn(
+        estimator, "linear", [("rows", FloatTensorType([None, 3]))], target_opset=18
+    )
     assert [value.name for value in made.graph.input] == ["rows"]
     label, probability = run(made, {"rows": x})
     assert label.tolist() == estimator.predict(x).tolist()
@@ -192,7 +194,11 @@ def test_tf2onnx_dequantizes(ran):
         pytest.skip("no quantised file among the recorded ones")
     status, made, said = ran("--tflite", path[0], "--dequantize")
     assert status == 0, said
-    assert not {node.op_type for node in onnx.load(made).graph.node} & {"QuantizeLinear", "QLinearConv", "QLinearMatMul"}
+    assert not {node.op_type for node in onnx.load(made).graph.node} & {
+        "QuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+    }
 
 
 def test_inputs_with_shapes():

@@ -48,7 +48,9 @@ class Evaluation:
             return []
         given = [values[i][j] for i, j in sources]
         if node.op == "BatchNorm" and len(given) == 3:
-            given += [self.network.arrays[f"{node.name}_{part}"].astype(float) for part in ("moving_mean", "moving_var")]
+            given += [
+                self.network.arrays[f"{node.name}_{part}"].astype(float) for part in ("moving_mean", "moving_var")
+            ]
         if node.op in ("_zeros", "_ones"):
             return [np.full([n or batch[1] for n in node.attributes.ints("shape")], float(node.op == "_ones"))]
         result = FUNCTIONS[node.op](node.attributes, given)
@@ -63,9 +65,13 @@ def _column(vector: Array, rank: int) -> Array:
     return vector.reshape(1, -1, *[1] * (rank - 2))
 
 
-def _places(tap: Sequence[int], dilate: Sequence[int], counts: Sequence[int], stride: Sequence[int]) -> tuple[slice, ...]:
+def _places(
+    tap: Sequence[int], dilate: Sequence[int], counts: Sequence[int], stride: Sequence[int]
+) -> tuple[slice, ...]:
     """Where one tap of a kernel lies for every window."""
-    return tuple(slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilate, counts, stride, strict=True))
+    return tuple(
+        slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilate, counts, stride, strict=True)
+    )
 
 
 def _convolution(p: Attributes, given: Sequence[Array]) -> Array:
@@ -92,7 +98,10 @@ def _deconvolution(p: Attributes, given: Sequence[Array]) -> Array:
     dilate, adjust = list(p.ints("dilate")) or [1] * rank, list(p.ints("adj")) or [0] * rank
     apart = x.reshape(len(x), groups, -1, *x.shape[2:])
     weight = weight.reshape(groups, apart.shape[2], *weight.shape[1:])
-    whole = [(n - 1) * s + d * (k - 1) + 1 + a for n, s, d, k, a in zip(x.shape[2:], stride, dilate, kernel, adjust, strict=True)]
+    whole = [
+        (n - 1) * s + d * (k - 1) + 1 + a
+        for n, s, d, k, a in zip(x.shape[2:], stride, dilate, kernel, adjust, strict=True)
+    ]
     canvas = np.zeros((len(x), groups, weight.shape[2], *whole))
     for tap in itertools.product(*map(range, kernel)):
         part = np.einsum("ngc...,gco->ngo...", apart, weight[(slice(None),) * 3 + tap], optimize=True)
@@ -121,7 +130,9 @@ def _pooling(p: Attributes, given: Sequence[Array]) -> Array:
         starts = [i * s - n for i, s, n in zip(place, stride, pad, strict=True)]
         ends = [min(start + k, size + n) for start, k, size, n in zip(starts, kernel, x.shape[2:], pad, strict=True)]
         area = math.prod(end - start for start, end in zip(starts, ends, strict=True))
-        inside = tuple(slice(max(start, 0), min(end, size)) for start, end, size in zip(starts, ends, x.shape[2:], strict=True))
+        inside = tuple(
+            slice(max(start, 0), min(end, size)) for start, end, size in zip(starts, ends, x.shape[2:], strict=True)
+        )
         window = x[(slice(None), slice(None), *inside)]
         if kind == "avg" and p.bool("count_include_pad", True):
             result[(slice(None), slice(None), *place)] = window.sum(axes) / area
@@ -156,13 +167,17 @@ def _layer_norm(p: Attributes, given: Sequence[Array]) -> Array:
 
 def _instance_norm(p: Attributes, given: Sequence[Array]) -> Array:
     x = given[0]
-    return _standard(x, tuple(range(2, x.ndim)), p.float("eps", 1e-3)) * _column(given[1], x.ndim) + _column(given[2], x.ndim)
+    return _standard(x, tuple(range(2, x.ndim)), p.float("eps", 1e-3)) * _column(given[1], x.ndim) + _column(
+        given[2], x.ndim
+    )
 
 
 def _group_norm(p: Attributes, given: Sequence[Array]) -> Array:
     x = given[0]
     apart = x.reshape(len(x), p.int("num_groups", 1), -1)
-    return _standard(apart, (2,), p.float("eps", 1e-5)).reshape(x.shape) * _column(given[1], x.ndim) + _column(given[2], x.ndim)
+    return _standard(apart, (2,), p.float("eps", 1e-5)).reshape(x.shape) * _column(given[1], x.ndim) + _column(
+        given[2], x.ndim
+    )
 
 
 def _l2(p: Attributes, given: Sequence[Array]) -> Array:
@@ -239,7 +254,9 @@ def _softmax_output(p: Attributes, given: Sequence[Array]) -> Array:
 
 def _softmax_activation(p: Attributes, given: Sequence[Array]) -> Array:
     x = given[0]
-    return _exponentials(x, 1) if p.text("mode") == "channel" else _exponentials(x.reshape(len(x), -1), 1).reshape(x.shape)
+    return (
+        _exponentials(x, 1) if p.text("mode") == "channel" else _exponentials(x.reshape(len(x), -1), 1).reshape(x.shape)
+    )
 
 
 def _upsampling(p: Attributes, given: Sequence[Array]) -> Array:
@@ -271,7 +288,9 @@ def _rnn(p: Attributes, given: Sequence[Array]) -> list[Array]:
         for _ in range(ways):
             columns = given[0].shape[2] if layer == 0 else hidden * ways
             inner, outer = gates * columns, gates * hidden
-            weights.append((row[at : at + inner].reshape(gates, -1), row[at + inner : at + inner + outer].reshape(gates, -1)))
+            weights.append(
+                (row[at : at + inner].reshape(gates, -1), row[at + inner : at + inner + outer].reshape(gates, -1))
+            )
             at += inner + outer
     for _ in weights:
         biases.append((row[at : at + gates], row[at + gates : at + 2 * gates]))
@@ -284,7 +303,9 @@ def _rnn(p: Attributes, given: Sequence[Array]) -> list[Array]:
             k = layer * ways + way
             steps, state = [], [part[k] for part in first]
             for step in x[::-1] if way else x:
-                state = _step(mode, step @ weights[k][0].T + biases[k][0], state[0] @ weights[k][1].T + biases[k][1], state)
+                state = _step(
+                    mode, step @ weights[k][0].T + biases[k][0], state[0] @ weights[k][1].T + biases[k][1], state
+                )
                 steps.append(state[0])
             finals.append(state)
             sides.append(np.stack(steps[::-1] if way else steps))
@@ -410,7 +431,9 @@ def _one_hot(p: Attributes, given: Sequence[Array]) -> Array:
 
 
 def _matmul(p: Attributes, given: Sequence[Array]) -> Array:
-    a, b = (x.swapaxes(-1, -2) if p.bool(f"transpose_{side}", False) else x for x, side in zip(given, "ab", strict=True))
+    a, b = (
+        x.swapaxes(-1, -2) if p.bool(f"transpose_{side}", False) else x for x, side in zip(given, "ab", strict=True)
+    )
     return np.einsum("...ij,...jk->...ik", a, b)
 
 

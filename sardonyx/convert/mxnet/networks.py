@@ -332,7 +332,11 @@ def _upsampling(c: Call) -> list[Tensor]:
     if mode == "sum":
         return [c.like(parts[0], c.node("Sum", [part.value for part in parts]))]
     total = sum(part.known(1)[0] for part in parts)
-    return [c.tensor(c.node("Concat", [part.value for part in parts], axis=1), (parts[0].shape[0], total, *parts[0].shape[2:]))]
+    return [
+        c.tensor(
+            c.node("Concat", [part.value for part in parts], axis=1), (parts[0].shape[0], total, *parts[0].shape[2:])
+        )
+    ]
 
 
 def _bilinear(c: Call) -> list[Tensor]:

@@ -62,9 +62,7 @@ class Call(Emitter):
         if not isinstance(found, Weight):
             raise Unsupported(f"its input {index} is no array of the parameters")
         if shape is not None and found.array.shape != tuple(shape):
-            raise Unsupported(
-                f"{found.name!r} has the shape {text(found.array.shape)}, expected {text(tuple(shape))}"
-            )
+            raise Unsupported(f"{found.name!r} has the shape {text(found.array.shape)}, expected {text(tuple(shape))}")
         return found.array
 
     def weight(self, index: int, shape: Sequence[int]) -> ir.Value:
@@ -392,7 +390,9 @@ def _slices(c: Call, x: Tensor, parts: dict[int, tuple[int | None, int | None, i
 
 
 def _slice(c: Call) -> list[Tensor]:
-    begin, end, step = ((v if isinstance(v := c.p.value(name, ()), tuple) else (v,)) for name in ("begin", "end", "step"))
+    begin, end, step = (
+        (v if isinstance(v := c.p.value(name, ()), tuple) else (v,)) for name in ("begin", "end", "step")
+    )
     if len(begin) != len(end) or len(begin) > c.t().rank or len(step) > len(begin) or not begin:
         raise Unsupported("its bounds do not fit its input")
     steps = [*step, *[1] * (len(begin) - len(step))]
@@ -601,7 +601,9 @@ def _product_of(c: Call, a: Tensor, b: Tensor) -> Tensor:
     inner = (a.shape[-1], b.shape[-2])
     if None not in inner and inner[0] != inner[1]:
         raise Unsupported(f"it multiplies inputs of shapes {text(a.shape)} and {text(b.shape)}")
-    return c.tensor(c.node("MatMul", [a.value, b.value]), (*broadcast(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
+    return c.tensor(
+        c.node("MatMul", [a.value, b.value]), (*broadcast(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    )
 
 
 def _batch_dot(c: Call) -> list[Tensor]:

@@ -52,7 +52,9 @@ def result_count(node: Node) -> int:
     if node.op in ("SliceChannel", "split"):
         return node.attributes.int("num_outputs", 1)
     if node.op == "RNN":
-        return (3 if node.attributes.text("mode") == "lstm" else 2) if node.attributes.bool("state_outputs", False) else 1
+        return (
+            (3 if node.attributes.text("mode") == "lstm" else 2) if node.attributes.bool("state_outputs", False) else 1
+        )
     return 1
 
 
@@ -78,7 +80,9 @@ class _Conversion:
             try:
                 self._node(graph, index, node)
             except Unsupported as error:
-                self.problems.add(f"{node.name!r} ({node.op})" if node.op != "null" else f"the input {node.name!r}", error)
+                self.problems.add(
+                    f"{node.name!r} ({node.op})" if node.op != "null" else f"the input {node.name!r}", error
+                )
                 self.results.update({(index, i): None for i in range(10)})
         self.problems.check()
         outputs = self._outputs()
@@ -278,5 +282,3 @@ def _check_read(p: Attributes) -> None:
     unread = [name for name in unread if not name.endswith(("_lr_mult", "_wd_mult"))]
     if unread:
         raise Unsupported(f"parameters that are not supported: {', '.join(sorted(unread)[:10])}")
-
-

@@ -51,7 +51,9 @@ def run(arguments: dict[str, Any], inputs: dict[str, Array]) -> tuple[None, dict
     bound = group.simple_bind(mx.cpu(), grad_req="null", type_dict=types, **shapes)
     bound.copy_params_from({key: value for key, value in stored.items() if key in bound.arg_dict},
                            {key: value for key, value in stored.items() if key in bound.aux_dict})  # fmt: skip
-    results = bound.forward(is_train=False, **{name: mx.nd.array(array, dtype=array.dtype) for name, array in inputs.items()})
+    results = bound.forward(
+        is_train=False, **{name: mx.nd.array(array, dtype=array.dtype) for name, array in inputs.items()}
+    )
     values = {name: value.asnumpy() for name, value in zip(names, results, strict=True)}
     layers = {name.removesuffix("_output").removesuffix("_output0"): value for name, value in values.items()}
     return None, {**layers, **{name: values.get(name, layers.get(name)) for name in arguments["outputs"]}}

@@ -52,7 +52,7 @@ def test_paddle(name):
 def test_spark():
     needs(spark.PACKAGES, "spark")
     inputs, outputs = recorded("spark")
-    converted = read(DATA / "spark", Options(shapes={name: (None, 1) for name in inputs}))
+    converted = read(DATA / "spark", Options(shapes=dict.fromkeys(inputs, (None, 1))))
     assert dims(converted.model.graph.inputs) == {"a": ["batch", 1], "b": ["batch", 1], "c": ["batch", 1]}
     assert dims(converted.model.graph.outputs) == {"prediction": ["batch"], "probability": ["batch", 2]}
     agrees(converted, inputs, outputs)
@@ -110,7 +110,12 @@ def test_columns_of_frames_and_shapes():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"a": [1.5, 2], "b": [1, 2], "c": ["x", "y"], "d": [[1.0, 2, 3], [4, 5, 6]]})
     found = columns.columns(Source(object=3), Options(example=(frame,)))
-    assert [column.facts() for column in found] == [["a", "float", 1], ["b", "int", 1], ["c", "text", 1], ["d", "float", 3]]
+    assert [column.facts() for column in found] == [
+        ["a", "float", 1],
+        ["b", "int", 1],
+        ["c", "text", 1],
+        ["d", "float", 3],
+    ]
     made = columns.made(found, 5, np.random.default_rng(0))
     assert {name: (value.shape, value.dtype.kind) for name, value in made.items()} == {
         "a": ((5, 1), "f"), "b": ((5, 1), "i"), "c": ((5, 1), "O"), "d": ((5, 3), "f"),
