@@ -372,6 +372,7 @@ def _prepare(model: ir.Model, options: SessionOptions, provider: Provider) -> ir
     """The model as it is partitioned: functions and foreign operators expanded, shapes inferred, optimised."""
     from sardonyx.model.shapes import fix_denoted, fix_dimensions, infer_shapes, open_symbols
     from sardonyx.model.standard.gradient import expand_gradients
+    from sardonyx.model.standard.old_forms import rename_attributes
     from sardonyx.passes.inline import inline_functions
     from sardonyx.passes.normalize import normalized
     from sardonyx.passes.pipeline import NEWEST_OPSET, optimize
@@ -384,6 +385,7 @@ def _prepare(model: ir.Model, options: SessionOptions, provider: Provider) -> ir
         warnings.warn(f"no dimension of the model is called {', '.join(map(repr, unknown))}", stacklevel=3)
     if options.config_entries.get(SYMBOLS_ENTRY) == "distinct":
         open_symbols(model.graph)
+    rename_attributes(model)
     expand_foreign(model, provider)
     infer_shapes(model)
     expand_gradients(model)

@@ -99,6 +99,30 @@ def batch_normalization(b: Body) -> Results:
     return same(b, *given(b), drop=("training_mode",))
 
 
+@_before(7, "BatchNormalization", "Dropout")
+def switch(b: Body) -> Results:
+    """A switch says that it is not for training."""
+    return same(b, *given(b), is_test=1)
+
+
+@_before(6, "BatchNormalization")
+def batch_normalization_first(b: Body) -> Results:
+    """It tells which inputs a runtime may write over."""
+    return same(b, *given(b), consumed_inputs=[0, 0, 0, 1, 1])
+
+
+@_before(6, "Cast")
+def cast(b: Body) -> Results:
+    """The type is a name."""
+    return same(b, b.input(0), to=ir.DataType(b.int("to", 1)).name)
+
+
+@_before(2, "GlobalLpPool", "LpPool")
+def lp_pool(b: Body) -> Results:
+    """The norm's order is a fraction."""
+    return same(b, b.input(0), p=float(b.int("p", 2)))
+
+
 @_before(12, "Constant")
 def constant(b: Body) -> Results:
     """Only tensors."""
@@ -181,6 +205,12 @@ def pad(b: Body) -> Results:
     return same(b, b.input(0), pads=pads, value=_number(b, 2, "values"))
 
 
+@_before(2, "Pad")
+def pad_first(b: Body) -> Results:
+    """Widths have another name."""
+    return same(b, b.input(0), drop=("pads",), paddings=b.ints("pads"))
+
+
 @_before(18, "Pad")
 def pad_axes(b: Body) -> Results:
     """All axes have widths."""
@@ -229,6 +259,27 @@ def pool(b: Body) -> Results:
 def reshape(b: Body) -> Results:
     """The shape is an attribute."""
     return same(b, b.input(0), shape=_integers(b, 1, "shapes"))
+
+
+@_before(6, "Tile")
+def tile(b: Body) -> Results:
+    """One axis at a time."""
+    x = b.input(0)
+    for axis, count in enumerate(_integers(b, 1, "counts") or ()):
+        x = b("Tile", x, *(b.scalar(float(n), x) for n in (count, axis)))
+    return x
+
+
+@_before(7, "PRelu")
+def prelu(b: Body) -> Results:
+    """A slope, or one for each channel."""
+    x, slope = b.input(0), b.input(1)
+    dims = [b.known_dim(slope, axis) for axis in range(b.rank(slope))]
+    rest = b.rank(x) - 2
+    channels = dims[max(0, len(dims) - rest - 1)] if len(dims) > rest else 1
+    if any(size != 1 for size in (*dims[: -rest - 1], *dims[len(dims) - rest :])):
+        b.refuse(f"a slope of dims {dims}")
+    return same(b, x, b("Reshape", slope, shape=[channels]))
 
 
 @_before(10, "Slice")
@@ -307,6 +358,15 @@ def upsample(b: Body) -> Results:
     scales = _constant(b, 1, "scales")
     assert scales is not None
     return same(b, b.input(0), scales=[float(scale) for scale in scales])
+
+
+@_before(7, "Upsample")
+def upsample_pictures(b: Body) -> Results:
+    """Scales of pictures have names of their own."""
+    scales = b.node.attributes.get_floats("scales", ())
+    if len(scales) != 4 or any(scale != 1 for scale in scales[:2]):
+        b.refuse("scales of other dims than a picture's")
+    return same(b, b.input(0), drop=("scales",), height_scale=scales[2], width_scale=scales[3])
 
 
 @_before(16, "RoiAlign")

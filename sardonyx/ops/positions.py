@@ -213,7 +213,11 @@ def constant_of_shape(ctx: Lowering, node: ir.Node) -> None:
     ctx.define(node.outputs[0], ctx.constant(number).broadcast(tuple(dims)))
 
 
-@lowers("Tile", dtypes=ALL, known=(1,))
+def _tiles_all(node: ir.Node) -> str | None:
+    return "it repeats one axis, as in opset 1" if len(node.inputs) > 2 else None
+
+
+@lowers("Tile", dtypes=ALL, known=(1,), supports=_tiles_all)
 def tile(ctx: Lowering, node: ir.Node) -> None:
     """Copies side by side."""
     x, repeats = ctx.view(node.inputs[0]), ctx.known_ints(node.inputs[1])

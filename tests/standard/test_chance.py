@@ -121,3 +121,25 @@ def test_dropout_in_training():
 def test_the_hash_is_splitmix64():
     # The first numbers of its authors' generator from state 0.
     assert [mixed(0), mixed(0x9E3779B97F4A7C15)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
+
+
+@pytest.mark.parametrize(("body", "opset", "bounds"), [
+    (f"g () => (float[M] y) {{ y = RandomUniform<shape=[{COUNT}], low=-2.0, high=3.0, seed=5.0>() }}", 1, (-2, 3)),
+    (f"g () => (float[M] y) {{ y = RandomNormal<shape=[{COUNT}], mean=2.0, scale=0.1, seed=5.0>() }}", 1, (1, 3)),
+    ("g (float[N] x) => (float[N] y) { y = RandomUniformLike<low=-2.0, high=3.0, seed=5.0>(x) }", 1, (-2, 3)),
+    ("g (float[N] x) => (float[N] y) { y = RandomNormalLike<mean=2.0, scale=0.1, seed=5.0>(x) }", 1, (1, 3)),
+    ("g (float[N] x) => (float[N] y) { y = Bernoulli<seed=5.0>(x) }", 15, (0, 1)),
+])  # fmt: skip
+def test_old_versions(body, opset, bounds):
+    feeds = {"x": np.full(COUNT, 0.5, np.float32)} if "x)" in body else {}
+    (y,) = session(body, opset).run(None, feeds)
+    low, high = bounds
+    assert y.shape == (COUNT,)
+    assert low <= y.min() < y.max() <= high
+    assert abs(y.mean() - (low + high) / 2) < 0.01
+
+
+def test_old_multinomial():
+    model = session(f"g (float[R, C] x) => (int32[R, S] y) {{ y = Multinomial<sample_size={COUNT}, seed=3.0>(x) }}", 7)
+    (y,) = model.run(None, {"x": np.log(np.array([[0.25, 0.75]], np.float32))})
+    assert abs(y.mean() - 0.75) < 0.01

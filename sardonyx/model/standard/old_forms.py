@@ -5,8 +5,40 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from sardonyx.errors import InvalidModelError
 from sardonyx.model.foreign.body import Body, Results
 from sardonyx.model.standard.table import defines
+
+
+def rename_attributes(model: ir.Model) -> None:
+    """Write attributes of Cast-1 and Pad-1 as all later versions do, in place, which is what all else reads.
+
+    Cast-1 names the type that others number, Pad-1 calls its widths `paddings`.
+
+    Raises InvalidModelError for the name of no type.
+    """
+    for node in model.graph.all_nodes():
+        if node.domain == "" and node.op_type in _RENAMED:
+            _RENAMED[node.op_type](node)
+
+
+def _cast(node: ir.Node) -> None:
+    target = node.attributes.get("to")
+    if target is None or target.type != ir.AttributeType.STRING:
+        return
+    name = target.as_string().upper()
+    if name not in ir.DataType.__members__:
+        raise InvalidModelError("there is no such type", where=f"node {node.name!r}: attribute 'to'", got=name)
+    node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType[name]))
+
+
+def _pad(node: ir.Node) -> None:
+    widths = node.attributes.pop("paddings", None)
+    if widths is not None:
+        node.attributes["pads"] = ir.AttrInt64s("pads", widths.as_ints())
+
+
+_RENAMED = {"Cast": _cast, "Pad": _pad}
 
 
 def _stretched(b: Body, value: ir.Value, before: int, after: int) -> ir.Value:
