@@ -1,4 +1,4 @@
-"""Write the table of docs/converters.md: every format of `sardonyx.convert`, its route, and what it was verified against.
+"""Write the table of docs/converters.md: each format of `sardonyx.convert`, its route, what it was verified against.
 
 python scripts/record_converters.py
 """
@@ -41,7 +41,8 @@ FACTS = {
     "mxnet": Verified("1.9.1", "own reader", "values recorded from MXNet"),
     "cntk": Verified("2", "own reader", "a float64 evaluation of the network"),
     "paddle": Verified(
-        "3.3.1", "paddle2onnx 2.1, in a process of its own", "values recorded from Paddle; Paddle itself where installed"
+        "3.3.1", "paddle2onnx 2.1, in a process of its own",
+        "values recorded from Paddle; Paddle itself where installed",
     ),
     "spark": Verified(
         "4.3.0", "onnxmltools 1.16, in a process of its own", "values recorded from Spark; Spark itself where installed"

@@ -3,7 +3,7 @@
 Needs TensorFlow with Keras 3 and tf_keras, which the package itself never does:
 
     pip install tensorflow-cpu keras tf_keras
-    python scripts/record_keras_3.py
+    python scripts/record_keras_3.py [NAME ...]   # some models alone: others stay as they are recorded
 
 Writes tests/convert/data/keras: each model as `NAME.keras` and `NAME.h5` (Keras 3) and `NAME.2.h5` and `NAME.2.keras`
 (Keras 2), as far as the version has its layers, and `recorded.npz` with inputs and outputs under `FILE/in/INPUT` and
@@ -12,7 +12,9 @@ Writes tests/convert/data/keras: each model as `NAME.keras` and `NAME.h5` (Keras
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -417,6 +419,50 @@ def resnet50(k: Any) -> Any:
     return k.Model(image, y.Dense(10, activation="softmax")(y.GlobalAveragePooling2D()(x)))
 
 
+@both
+def pictures(k: Any) -> Any:
+    y, x = k.layers, k.Input((9, 12, 3), name="x")
+    first = {"data_format": "channels_first"}
+    outputs = [
+        *(y.Resizing(*size, interpolation=kind)(x) for kind in ("bilinear", "nearest") for size in [(5, 7), (18, 31)]),
+        y.Dense(2)(y.Resizing(4, 9)(x)),
+        y.CenterCrop(4, 7)(x),
+        y.Conv2D(2, 3)(y.CenterCrop(9, 11)(x)),
+        y.Discretization(bin_boundaries=[-1.0, -0.25, 0.5, 2.0])(x),
+    ]
+    if k is keras:
+        outputs += [y.Resizing(6, 2, **first)(x), y.CenterCrop(5, 3, **first)(x)]
+    return k.Model(x, outputs)
+
+
+@third
+def adaptive(k: Any) -> Any:
+    y, x = k.layers, k.Input((7, 10, 4), name="x")
+    line, box = y.Reshape((28, 10))(x), y.Reshape((7, 5, 4, 2))(x)
+    outputs = []
+    for kind in ("Average", "Max"):
+        one, two, three = (getattr(y, f"Adaptive{kind}Pooling{rank}D") for rank in (1, 2, 3))
+        outputs += [one(5)(line), one(28)(line), one(7)(line), two((3, 4))(x), two(2)(x), two((1, 10))(x)]
+        outputs += [two((3, 3), data_format="channels_first")(x), three((2, 3, 4))(box)]
+    return k.Model(x, outputs)
+
+
+@third
+def augmentations(k: Any) -> Any:
+    y, x = k.layers, k.Input((8, 8, 3), name="x")
+    kinds = ["AugMix", "CutMix", "MixUp", "RandAugment", "RandomColorJitter", "RandomElasticTransform"]
+    kinds += ["RandomErasing", "RandomGaussianBlur", "RandomPerspective", "RandomShear", "RandomGrayscale"]
+    factors = ["RandomColorDegeneration", "RandomHue", "RandomInvert", "RandomSaturation", "RandomSharpness"]
+    outputs = [getattr(y, kind)()(x) for kind in kinds] + [getattr(y, kind)(0.5)(x) for kind in factors]
+    return k.Model(x, [*outputs, y.RandomPosterization(4)(x)])
+
+
+def layers(k: Any) -> list[str]:
+    """The names that a file has for the layers of a Keras: aliases are the classes they stand for."""
+    kinds = (kind for kind in vars(k.layers).values() if isinstance(kind, type) and issubclass(kind, k.layers.Layer))
+    return sorted({kind.__name__ for kind in kinds})
+
+
 def randomise(net: Any, rng: np.random.Generator) -> None:
     """Multiples of 1/16 that leave nothing at zero or one; variances positive."""
     for weight in net.weights:
@@ -481,11 +527,18 @@ def pack(path: Path) -> None:
 def main() -> None:
     DATA.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {}
+    wanted = sys.argv[1:]
+    if wanted:
+        with np.load(DATA / "recorded.npz") as before:
+            arrays = {key: before[key] for key in before.files}
     for name, build in (BOTH | THIRD).items():
-        record(keras, name, build, arrays)
+        if not wanted or name in wanted:
+            record(keras, name, build, arrays)
     for name, build in (BOTH | SECOND).items():
-        if name not in ("mobilenet_v2", "resnet50"):
+        if name not in ("mobilenet_v2", "resnet50") and (not wanted or name in wanted):
             record(tf_keras, name, build, arrays)
+    listed = {"keras": layers(keras), "tf_keras": layers(tf_keras)}
+    (DATA / "layers.json").write_text(json.dumps(listed, indent=0) + "\n", encoding="utf-8")
     np.savez_compressed(DATA / "recorded.npz", **arrays)
 
 

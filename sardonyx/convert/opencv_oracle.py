@@ -31,9 +31,11 @@ def opencv(
     if not found:
         return None
     arguments = {
-        "kind": kind, "structure": structure if isinstance(structure, str) else str(structure.absolute()), "weights": str(weights.absolute()),
+        "kind": kind,
+        "structure": structure if isinstance(structure, str) else str(structure.absolute()),
+        "weights": str(weights.absolute()),
         "outputs": dict(outputs),
-    }  # fmt: skip
+    }
     return SubprocessOracle(
         f"OpenCV {found[0]}", "sardonyx.convert.opencv_oracle", arguments, timeout=timeout, framework="opencv"
     )
@@ -41,15 +43,17 @@ def opencv(
 
 def run(arguments: dict[str, Any], inputs: dict[str, Array]) -> tuple[None, dict[str, Array]]:
     """The outputs by their ONNX names."""
-    import cv2
+    from cv2 import dnn as networks
+
+    dnn: Any = networks  # OpenCV 5 has neither reader any more
 
     darknet = arguments["kind"] == "darknet"
     if darknet:
         text = np.frombuffer(arguments["structure"].encode(), np.uint8)
-        net = cv2.dnn.readNetFromDarknet(text, np.fromfile(arguments["weights"], np.uint8))
+        net = dnn.readNetFromDarknet(text, np.fromfile(arguments["weights"], np.uint8))
     else:
-        net = cv2.dnn.readNetFromCaffe(arguments["structure"], arguments["weights"])
-    net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+        net = dnn.readNetFromCaffe(arguments["structure"], arguments["weights"])
+    net.setPreferableBackend(dnn.DNN_BACKEND_OPENCV)
     net.enableFusion(False)
     net.enableWinograd(False)  # a way to convolve with larger errors
     for name, array in inputs.items():
@@ -75,7 +79,7 @@ def _rows(array: Array) -> Array:
     """Detections in Caffe's order: by image and label. OpenCV has them by score, and rows of zeros after them."""
     if array.ndim == 4 and array.shape[:2] == (1, 1) and array.shape[3] == 7:
         rows = array[0, 0][np.any(array[0, 0] != 0, axis=1)]
-        return rows[np.lexsort((rows[:, 1], rows[:, 0]))][None, None]
+        return np.asarray(rows[np.lexsort((rows[:, 1], rows[:, 0]))])[None, None]
     return array
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sardonyx.session import InferenceSession
 
 Verdict = Literal["verified", "different", "unverified"]
+T = TypeVar("T")
 
 TOLERANCES = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-5}
 """The largest relative L2 difference of an output, by its type. Labels and other integers must be equal."""
@@ -88,9 +91,22 @@ class Parity:
         return json.dumps(self.as_dict(), indent=1)
 
 
+@dataclass(frozen=True)
+class _Run:
+    """The model on a sample: `feeds` as it takes them, and outputs by name, which a thread computes meanwhile."""
+
+    sample: Sample
+    feeds: dict[str, Array]
+    outputs: Future[dict[str, Array]]
+
+
 @dataclass
 class Check:
-    """A comparison in the making."""
+    """A comparison in the making.
+
+    The model is compiled and run in a thread of its own, while the source's values are computed in the caller's: both
+    take about as long, and neither is given anything by the other.
+    """
 
     converted: Converted
     finished: Finished
@@ -100,24 +116,30 @@ class Check:
     seed: int = 0
     tell: Callable[[str], None] = lambda message: None
     notes: list[str] = field(default_factory=list)
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "parity"))
 
     def run(self) -> Parity:
         """The report. Never raises for what the source or the model does with the inputs; that is its content."""
+        try:
+            return self._report()
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+
+    def _report(self) -> Parity:
         empty = Parity(self.where, self.converted.format, self.converted.route, "unverified", None, self._runtime)
         recorded = [sample for sample in (*self.data, *self.converted.samples) if sample.outputs is not None]
         compared: list[Comparison] = []
         names: list[str] = []
         diverging = None
         try:
-            for oracle, samples in self._computed():
-                compared, values = self._compare(samples)
+            for oracle, runs in self._computed():
+                compared = self._compare(runs)
                 if any(not one.same for one in compared):
-                    diverging = self._diverging(samples, values)
+                    diverging = self._diverging(runs)
                 names.append(oracle)
                 break
             if recorded:
-                more, _ = self._compare(recorded)
-                compared += more
+                compared += self._compare([self._run(sample) for sample in recorded])
                 names.append("recorded outputs")
         except _FailedError as failure:
             return replace(empty, verdict="different", oracle=" and ".join(names) or None,
@@ -145,7 +167,15 @@ class Check:
         except SardonyxError as error:
             raise _FailedError(f"the converted model does not load: {error}") from error
 
-    def _computed(self) -> Iterator[tuple[str, list[Sample]]]:
+    def _in_thread(self, do: Callable[..., T], *arguments: Any) -> Future[T]:
+        return self._thread.submit(copy_context().run, do, *arguments)
+
+    def _run(self, sample: Sample) -> _Run:
+        """Begin to run the model on a sample."""
+        feeds = self._fitting(self.finished.from_source(sample.inputs))
+        return _Run(sample, feeds, self._in_thread(self._outputs, feeds, sample.origin))
+
+    def _computed(self) -> Iterator[tuple[str, list[_Run]]]:
         """The oracle's name and samples with its outputs: of the first oracle that takes any."""
         for make in self.converted.oracles:
             try:
@@ -159,9 +189,10 @@ class Check:
             if oracle is None:
                 continue
             self.tell(f"comparing with {oracle.name}")
-            samples = list(self._answered(oracle))
-            if samples:
-                yield oracle.name, samples
+            self._in_thread(getattr, self, "_session")
+            runs = [self._run(sample) for sample in self._answered(oracle)]
+            if runs:
+                yield oracle.name, runs
 
     def _answered(self, oracle: Oracle) -> Iterator[Sample]:
         """Samples with what the oracle makes of them. Of several sizes for open dims two are enough."""
@@ -216,18 +247,15 @@ class Check:
             told = ", ".join([f"batch {batch}", *([f"open dims {size}"] if others else []), f"seed {seed}"])
             yield Sample(self.finished.to_source(inputs), origin=f"made up, {told}")
 
-    def _compare(self, samples: Sequence[Sample]) -> tuple[list[Comparison], list[dict[str, Array]]]:
+    def _compare(self, runs: Sequence[_Run]) -> list[Comparison]:
         found: list[Comparison] = []
-        values: list[dict[str, Array]] = []
-        for sample in samples:
-            feeds = self._fitting(self.finished.from_source(sample.inputs))
-            outputs = self._outputs(feeds, sample.origin)
-            values.append(feeds)
-            wanted = self.finished.results(sample.outputs or {})
+        for run in runs:
+            outputs, origin = run.outputs.result(), run.sample.origin
+            wanted = self.finished.results(run.sample.outputs or {})
             if not wanted:
-                raise _FailedError(f"the source gave none of the outputs {', '.join(outputs)} ({sample.origin})")
-            found += [self._compared(name, sample.origin, outputs[name], want) for name, want in wanted.items()]
-        return found, values
+                raise _FailedError(f"the source gave none of the outputs {', '.join(outputs)} ({origin})")
+            found += [self._compared(name, origin, outputs[name], want) for name, want in wanted.items()]
+        return found
 
     def _fitting(self, feeds: Values) -> dict[str, Array]:
         """In the types that the model takes: recorded values may be wider."""
@@ -264,19 +292,19 @@ class Check:
         own = self.converted.tolerance
         return max(TOLERANCES.get(dtype, 1e-5), own if own is not None and own < 1 else 0.0)
 
-    def _diverging(self, samples: Sequence[Sample], feeds: Sequence[Mapping[str, Array]]) -> str | None:
+    def _diverging(self, runs: Sequence[_Run]) -> str | None:
         """The first layer, in the model's order, whose values differ from the source's."""
         from sardonyx.session import InferenceSession
 
-        for sample, fed in zip(samples, feeds, strict=True):
-            told = sample.outputs or {}
+        for run in runs:
+            told = run.sample.outputs or {}
             model = self.finished.model.clone()
             wanted = _with_outputs(model, {k: v for k, v in self.converted.layers.items() if v in told})
             if not wanted:
                 return None
             names = [value.name or "" for value in model.graph.outputs]
             try:
-                values = dict(zip(names, InferenceSession(model).run(None, fed), strict=True))
+                values = dict(zip(names, InferenceSession(model).run(None, run.feeds), strict=True))
             except SardonyxError:
                 return None
             for name in wanted:
@@ -285,6 +313,12 @@ class Check:
                 if not _alike(np.asarray(values[name]), want, self._tolerance(str(np.asarray(values[name]).dtype))):
                     return layer
         return None
+
+
+def load_runtime() -> None:
+    """Import what a comparison needs: for readers that wait for another process anyway."""
+    import sardonyx.providers.cpu
+    import sardonyx.session  # noqa: F401
 
 
 class _FailedError(Exception):

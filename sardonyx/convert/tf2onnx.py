@@ -115,7 +115,8 @@ def _convert(asked: argparse.Namespace) -> Conversion:
     if asked.large_model:
         save(done.model, output, external_data=True)
         write_report(done.report, output)
-        _say(f"the weights lie in {output.name}.data beside the model (tf2onnx packs both into a zip archive)")
+        if output.with_name(f"{output.name}.data").exists():  # small tensors stay in the model
+            _say(f"the weights lie in {output.name}.data beside the model (tf2onnx packs both into a zip archive)")
     return done
 
 

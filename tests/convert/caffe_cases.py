@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # networks as their users write them
 """Caffe networks made here: layers one by one, and narrow ones of the well-known architectures. Weights are seeded.
 
 `scripts/record_caffe.py` records what OpenCV makes of them.

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # networks as their users write them
 """Darknet networks made here, with seeded weights. `scripts/record_darknet.py` records what OpenCV makes of them."""
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ layers { name: "prob" type: SOFTMAX bottom: "ip" top: "prob" }
 OLDEST = """
 name: "oldest" input: "data" input_dim: 2 input_dim: 3 input_dim: 8 input_dim: 8
 layers { layer { name: "pad" type: "padding" pad: 1 } bottom: "data" top: "pad" }
-layers { layer { name: "conv" type: "conv" num_output: 4 kernelsize: 3 blobs_lr: 1. weight_decay: 0. } bottom: "pad" top: "conv" }
+layers { layer { name: "conv" type: "conv" num_output: 4 kernelsize: 3 blobs_lr: 1. weight_decay: 0. }
+  bottom: "pad" top: "conv" }
 layers { layer { name: "relu" type: "relu" } bottom: "conv" top: "conv" }
 layers { layer { name: "pool" type: "pool" pool: MAX kernelsize: 3 stride: 3 } bottom: "conv" top: "pool" }
 layers { layer { name: "ip" type: "innerproduct" num_output: 5 } bottom: "pool" top: "ip" }
@@ -198,7 +199,7 @@ def test_other_outputs_and_shapes(tmp_path):
     converted = read(path, outputs=("pool1", "prob"), shapes={"data": (1, 3, 80, 96)}, batch="N")
     x = seeded("x").normal(0, 1, (1, 3, 80, 96)).astype(np.float32)
     assert list(agrees(converted, {"data": x})) == ["pool1", "prob"]
-    assert list(converted.model.graph.inputs[0].shape)[0] == 1
+    assert converted.model.graph.inputs[0].shape[0] == 1
     assert str(read(path, batch="N").model.graph.inputs[0].shape[0]) == "N"
     assert "'nothing'" in refusal(lambda: read(path, outputs=("nothing",))) or "nothing" in refusal(
         lambda: read(path, outputs=("nothing",))

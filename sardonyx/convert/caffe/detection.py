@@ -1,4 +1,4 @@
-"""SSD's layers (weiliu89/caffe, branch ssd): prior boxes are constants, detections are NonMaxSuppression and sorting."""
+"""SSD's layers (weiliu89/caffe, branch ssd): prior boxes are constants, detections NonMaxSuppression and sorting."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def _decode(c: Call, deltas: Tensor, priors: Tensor, count: int) -> ir.Value:
     else:
         size = c.node("Sub", [high, low], "prior_size")
         if code == "CORNER_SIZE":
-            corners = c.node("Add", [prior, c.node("Mul", [value, c.node("Concat", [size, size], "sizes", axis=-1)], "moved")],
-                             "corners")  # fmt: skip
+            moved = c.node("Mul", [value, c.node("Concat", [size, size], "sizes", axis=-1)], "moved")
+            corners = c.node("Add", [prior, moved], "corners")
         else:
             shift, growth = halves(value, "delta_parts")
             centre = c.node("Mul", [c.node("Add", [low, high], "prior_sum"), c.constant("half", 0.5)], "prior_centre")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,11 +96,11 @@ def _convolve(s: Step, x: Array) -> Array:
     channels = x.shape[1] // groups
     weights = s.blobs[0].reshape(groups, outputs // groups, channels, *kernel)
     result = np.zeros((x.shape[0], groups, outputs // groups, *sizes))
-    for tap in itertools.product(*map(range, kernel)):
-        places = [slice(t * d, t * d + (n - 1) * step + 1, step)
+    for tap in _taps(kernel):
+        places: list[Any] = [slice(t * d, t * d + (n - 1) * step + 1, step)
                   for t, d, n, step in zip(tap, dilation, sizes, stride, strict=True)]  # fmt: skip
         seen = padded[(slice(None), slice(None), *places)].reshape(x.shape[0], groups, channels, *sizes)
-        result += np.einsum("ngc...,goc->ngo...", seen, weights[(..., *tap)], optimize=True)
+        result += np.einsum("ngc...,goc->ngo...", seen, weights[(Ellipsis, *tap)], optimize=True)
     result = result.reshape(x.shape[0], outputs, *sizes)
     return result + _column(s.blobs[1], result.ndim) if p.bool("bias_term", True) else result
 
@@ -116,14 +116,20 @@ def _deconvolution(s: Step) -> list[Array]:
             (n - 1) * t + d * (k - 1) + 1 for n, t, d, k in zip(x.shape[2:], stride, dilation, kernel, strict=True)
         ]
         canvas = np.zeros((x.shape[0], groups, outputs // groups, *whole))
-        for tap in itertools.product(*map(range, kernel)):
-            places = tuple(slice(t * d, t * d + (n - 1) * step + 1, step)
+        for tap in _taps(kernel):
+            places: tuple[Any, ...] = tuple(slice(t * d, t * d + (n - 1) * step + 1, step)
                            for t, d, n, step in zip(tap, dilation, x.shape[2:], stride, strict=True))  # fmt: skip
-            canvas[(..., *places)] += np.einsum("ngc...,gco->ngo...", apart, weights[(..., *tap)], optimize=True)
-        inner = tuple(slice(n, size - n) for n, size in zip(pad, whole, strict=True))
-        result = canvas.reshape(x.shape[0], outputs, *whole)[(..., *inner)]
+            spread = np.einsum("ngc...,gco->ngo...", apart, weights[(Ellipsis, *tap)], optimize=True)
+            canvas[(Ellipsis, *places)] += spread
+        inner: tuple[Any, ...] = tuple(slice(n, size - n) for n, size in zip(pad, whole, strict=True))
+        result = canvas.reshape(x.shape[0], outputs, *whole)[(Ellipsis, *inner)]
         results.append(result + _column(s.blobs[1], result.ndim) if p.bool("bias_term", True) else result)
     return results
+
+
+def _taps(kernel: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    """All places in a window."""
+    return itertools.product(*map(range, kernel))
 
 
 def _column(vector: Array, rank: int) -> Array:

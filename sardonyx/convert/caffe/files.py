@@ -267,10 +267,11 @@ def _inputs(message: Message) -> Iterator[tuple[str, tuple[int, ...]]]:
 def _layers(message: Message, stages: Sequence[str] = ()) -> Iterator[Layer]:
     """The layers that are there in the test phase."""
     old_style = message.messages("layers")
-    for i, item in enumerate([*old_style, *message.messages("layer")]):
-        bottoms, tops, kind = tuple(item.texts("bottom")), tuple(item.texts("top")), item.text("type")
-        if i < len(old_style) and item.messages("layer"):
-            item, kind = _from_v0(item.messages("layer")[-1])
+    for i, outer in enumerate([*old_style, *message.messages("layer")]):
+        bottoms, tops, kind = tuple(outer.texts("bottom")), tuple(outer.texts("top")), outer.text("type")
+        item = outer
+        if i < len(old_style) and outer.messages("layer"):
+            item, kind = _from_v0(outer.messages("layer")[-1])
         elif i < len(old_style):
             kind = _V1_TYPES.get(kind) or "".join(part.capitalize() for part in kind.split("_"))
         included, excluded = item.messages("include"), item.messages("exclude")

@@ -27,8 +27,18 @@ TRAINING = (
 )  # fmt: skip
 """Layers that compare with labels, which a network that is used does not have."""
 
-_COMMON = ("name", "type", "bottom", "top", "include", "exclude", "param", "blobs", "blobs_lr", "weight_decay")
-_COMMON += ("blob_share_mode", "phase", "propagate_down", "loss_weight", "loss_param", "engine")
+_COMMON: tuple[str, ...] = ("name", "type", "bottom", "top", "include", "exclude", "param")
+_COMMON += (
+    "blobs",
+    "blobs_lr",
+    "weight_decay",
+    "blob_share_mode",
+    "phase",
+    "propagate_down",
+    "loss_weight",
+    "loss_param",
+    "engine",
+)
 _HARMLESS = ("weight_filler", "bias_filler", "filler", "engine")
 _MAX_LAYERS = 20_000
 _PREPARATION = ("scale", "mean_value", "mean_file")
@@ -114,7 +124,7 @@ class _Conversion:
         missing = [name for name in names if self.values.get(name) is None]
         if missing or not names:
             raise ConversionError("it has no such outputs", where=self.where, got=", ".join(missing) or "none")
-        batches = {size for size in self.stored.values()}
+        batches = set(self.stored.values())
         if not self.fixed and len(batches) > 1:
             raise ConversionError(f"its inputs have several batches: {sorted(batches)}", where=self.where)
         results = [(name, tensor) for name in names if (tensor := self.values[name]) is not None]

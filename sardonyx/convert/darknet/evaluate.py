@@ -69,35 +69,45 @@ class Evaluation:
         }
 
     def _layer(self, layer: Section, x: Array, results: list[Array], take: Take) -> Array:
-        kind, here = layer.kind[:4], len(results)
+        here = len(results)
 
         def other(index: int) -> Array:
             return results[here + index if index < 0 else index]
 
-        if kind == "conv":
-            return _convolve(layer, x, take)
-        if kind == "conn":
-            return _connect(layer, x, take, self.files.transposed)
-        if kind in ("yolo", "regi"):
-            return _detect(layer, x, self.files.net)
-        if kind in ("drop", "cost"):
-            return x
-        if kind == "rout":
-            parts = [other(index) for index in layer.ints("layers")]
-            groups, group = layer.int("groups", 1), layer.int("group_id", 0)
-            return np.concatenate([np.split(part, groups, 1)[group] for part in parts], 1)
-        act = ACTIVATIONS[layer.text("activation", "linear")]
-        if kind == "shor":
-            total = x.copy()
-            for index in layer.ints("from"):
-                shared = min(x.shape[1], other(index).shape[1])
-                total[:, :shared] += other(index)[:, :shared]
-            return act(total)
-        if kind in ("scal", "sam"):
-            return act(other(layer.int("from", 0)) * x)
-        if kind == "acti":
-            return act(x)
-        return _plain(layer, x)
+        def active(total: Array) -> Array:
+            return ACTIVATIONS[layer.text("activation", "linear")](total)
+
+        kinds: dict[str, Callable[[], Array]] = {
+            "conv": lambda: _convolve(layer, x, take),
+            "conn": lambda: _connect(layer, x, take, self.files.transposed),
+            "yolo": lambda: _detect(layer, x, self.files.net),
+            "regi": lambda: _detect(layer, x, self.files.net),
+            "drop": lambda: x,
+            "cost": lambda: x,
+            "rout": lambda: _route(layer, other),
+            "shor": lambda: active(_shortcut(layer, x, other)),
+            "scal": lambda: active(other(layer.int("from", 0)) * x),
+            "sam": lambda: active(other(layer.int("from", 0)) * x),
+            "acti": lambda: active(x),
+        }
+        made = kinds.get(layer.kind[:4])
+        return made() if made is not None else _plain(layer, x)
+
+
+def _route(layer: Section, other: Callable[[int], Array]) -> Array:
+    """Channels of layers side by side, or one group of each one's."""
+    parts = [other(index) for index in layer.ints("layers")]
+    groups, group = layer.int("groups", 1), layer.int("group_id", 0)
+    return np.concatenate([np.split(part, groups, 1)[group] for part in parts], 1)
+
+
+def _shortcut(layer: Section, x: Array, other: Callable[[int], Array]) -> Array:
+    """The channels that layers share, added."""
+    total = x.copy()
+    for index in layer.ints("from"):
+        shared = min(x.shape[1], other(index).shape[1])
+        total[:, :shared] += other(index)[:, :shared]
+    return total
 
 
 def _plain(layer: Section, x: Array) -> Array:
@@ -106,7 +116,7 @@ def _plain(layer: Section, x: Array) -> Array:
     if kind == "maxp" or layer.kind == "max":
         return _maximum(layer, x)
     if kind in ("avgp", "avg"):
-        return x.mean((2, 3), keepdims=True)
+        return np.asarray(x.mean((2, 3), keepdims=True))
     if kind == "upsa":
         stride = layer.int("stride", 2)
         return x.repeat(stride, 2).repeat(stride, 3) * layer.float("scale", 1.0)
@@ -115,7 +125,7 @@ def _plain(layer: Section, x: Array) -> Array:
     if kind == "soft":
         rows = x.reshape(len(x), layer.int("groups", 1), -1) / layer.float("temperature", 1.0)
         powers = np.exp(rows - rows.max(-1, keepdims=True))
-        return (powers / powers.sum(-1, keepdims=True)).reshape(len(x), -1)
+        return np.asarray(powers / powers.sum(-1, keepdims=True)).reshape(len(x), -1)
     height, width = layer.int("crop_height", 1), layer.int("crop_width", 1)
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
     cut = x[:, :, top : top + height, left : left + width]

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from sardonyx.convert.shaped import Unsupported
 from sardonyx.errors import ConversionError, ModelFileError
 
 Array = np.ndarray[Any, Any]
+Integers: TypeAlias = list[int]
+Numbers: TypeAlias = list[float]
+"""`Section` has methods of these names."""
 
 _MAX_TEXT, _MAX_FILES, _MAX_SECTIONS = 16 * 2**20, 500, 20_000
 
@@ -44,12 +47,12 @@ class Section:
         """A finite number."""
         return _floats(name, self.text(name, str(default)))[0]
 
-    def floats(self, name: str) -> list[float]:
+    def floats(self, name: str) -> Numbers:
         """Finite numbers, with commas between them."""
         value = self.text(name)
         return _floats(name, value) if value else []
 
-    def ints(self, name: str) -> list[int]:
+    def ints(self, name: str) -> Integers:
         """Whole numbers, with commas between them."""
         found = self.floats(name)
         if any(value != int(value) or abs(value) >= 2**31 for value in found):

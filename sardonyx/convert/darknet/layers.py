@@ -80,9 +80,8 @@ def _loggy(c: Call, x: ir.Value) -> ir.Value:
 
 
 def _hard_mish(c: Call, x: ir.Value) -> ir.Value:
-    curve = c.node("Mul", [x, c.node("Clip", [c.node("Add", [_scaled(c, x, 0.5, "half"), c.constant("one", 1)], "raised"),
-                                              c.constant("zero", 0), c.constant("one", 1)], "gate")])  # fmt: skip
-    return curve
+    raised = c.node("Add", [_scaled(c, x, 0.5, "half"), c.constant("one", 1)], "raised")
+    return c.node("Mul", [x, c.node("Clip", [raised, c.constant("zero", 0), c.constant("one", 1)], "gate")])
 
 
 def _swish(c: Call, x: ir.Value) -> ir.Value:
@@ -365,8 +364,16 @@ def _crop(c: Call) -> Tensor:
     return c.like(cut, c.node("Add", [_scaled(c, cut.value, 2, "doubled"), c.constant("shift", -1)]))
 
 
-def _boxes(c: Call, anchors: Array, classes: int, *, sharp: bool, stretch: float, picked: Callable[[ir.Value], ir.Value],
-           unit: Array) -> Tensor:  # fmt: skip
+def _boxes(
+    c: Call,
+    anchors: Array,
+    classes: int,
+    *,
+    sharp: bool,
+    stretch: float,
+    picked: Callable[[ir.Value], ir.Value],
+    unit: Array,
+) -> Tensor:
     """Rows of boxes. `sharp` says that values come activated; `unit` is what anchors are measured by."""
     channels, height, width = c.picture()
     count, row = len(anchors), 5 + classes

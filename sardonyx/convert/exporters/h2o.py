@@ -1,6 +1,6 @@
 """H2O MOJO archives (gradient boosting without categorical splits) by onnxmltools in a process of its own.
 
-H2O reads MOJOs with a Java program of its own. Live estimators are saved as a MOJO first, where H2O's edition does that.
+H2O reads MOJOs with a Java program. Live estimators are saved as a MOJO first, where H2O's edition does that.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def work(arguments: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, dict[str, Array]]:
-    """`do` is "export" (to `target`) or "run" (`rows` of all columns; `predict` and, of classifiers, `probabilities`)."""
+    """`do` is "export" (to `target`) or "run" (`rows` of all columns; `predict` and `probabilities` of classifiers)."""
     if arguments["do"] == "export":
         from onnxmltools import convert_h2o
 

@@ -55,13 +55,11 @@ def read(source: Source, options: Options) -> Converted:
 
 def _kind(source: Source) -> str | None:
     """What a file is: "program", "script" or "weights"; None where it is not PyTorch's."""
-    path = source.path
-    if path is None or path.is_dir():
-        return None
     if source.head.startswith(LEGACY):
         return "weights"
     if not source.head.startswith(b"PK\x03\x04"):
         return None
+    path = source.file()
     try:
         with opened(path) as archive:
             listed = archive.namelist()
@@ -210,8 +208,8 @@ def _other_sizes(module: Any, traced: Any, symbols: list[dict[int, str]]) -> Cal
 
         session = InferenceSession(str(path))
         names = [value.name for value in session.get_inputs()]
-        fixed = any(isinstance(value.shape[axis], int) for value, axes in zip(session.get_inputs(), symbols, strict=True)
-                    for axis in axes)  # fmt: skip
+        taken = zip(session.get_inputs(), symbols, strict=True)
+        fixed = any(isinstance(value.shape[axis], int) for value, axes in taken for axis in axes)
         if fixed or not any(symbols):
             return None
         try:

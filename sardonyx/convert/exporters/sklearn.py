@@ -108,16 +108,13 @@ class Columns:
         """Names and types as skl2onnx takes them."""
         from skl2onnx.common import data_types as kinds
 
-        by_kind = {
-            "f": lambda dtype: kinds.DoubleTensorType if dtype.itemsize > 4 else kinds.FloatTensorType,
-            "i": lambda dtype: kinds.Int64TensorType,
-            "u": lambda dtype: kinds.Int64TensorType,
-            "b": lambda dtype: kinds.BooleanTensorType,
-        }
+        by_kind = {"f": kinds.FloatTensorType, "i": kinds.Int64TensorType, "u": kinds.Int64TensorType,
+                   "b": kinds.BooleanTensorType}  # fmt: skip
 
         def kind(dtype: Any, width: int) -> Any:
-            make = by_kind.get(getattr(dtype, "kind", "O"), lambda _: kinds.StringTensorType)
-            return make(dtype)([None, width])
+            made = by_kind.get(getattr(dtype, "kind", "O"), kinds.StringTensorType)
+            wide = made is kinds.FloatTensorType and dtype.itemsize > 4
+            return (kinds.DoubleTensorType if wide else made)([None, width])
 
         if self.name is not None:
             return [(self.name, kind(self.rows.dtype, self.rows.shape[1]))]

@@ -334,10 +334,10 @@ _KNOWN: dict[str, Callable[..., Any]] = {
     "torch.Size": lambda dims=(): tuple(dims),
     "torch.device": lambda *_: None,
     "torch.jit._pickle.restore_type_tag": lambda value, _: value,
-    "torch.jit._pickle.build_intlist": lambda values: list(values),
-    "torch.jit._pickle.build_doublelist": lambda values: list(values),
-    "torch.jit._pickle.build_boollist": lambda values: list(values),
-    "torch.jit._pickle.build_tensorlist": lambda values: list(values),
+    "torch.jit._pickle.build_intlist": list,
+    "torch.jit._pickle.build_doublelist": list,
+    "torch.jit._pickle.build_boollist": list,
+    "torch.jit._pickle.build_tensorlist": list,
 }
 
 

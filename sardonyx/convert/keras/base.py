@@ -180,6 +180,13 @@ class Settings:
             raise self._wrong(key, "a finite number")
         return float(value)
 
+    def epsilon(self, default: float) -> float:
+        """The option `epsilon`, which is added to a variance: zero or more."""
+        value = self.number("epsilon", default)
+        if value < 0:
+            raise self._wrong("epsilon", "a number of zero or more")
+        return value
+
     def numbers(self, key: str, default: float) -> Array:
         """A number or a (nested) list of such, as float64."""
         value = self.get(key, default)

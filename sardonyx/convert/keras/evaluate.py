@@ -18,10 +18,11 @@ from sardonyx.convert.keras import config as kc
 from sardonyx.convert.keras.evaluate_base import Call, Value
 from sardonyx.convert.keras.evaluate_layers import LAYERS as PLAIN
 from sardonyx.convert.keras.evaluate_operations import LAYERS as OPERATIONS
+from sardonyx.convert.keras.evaluate_pictures import LAYERS as PICTURES
 from sardonyx.convert.keras.evaluate_sequences import KEEPS, KEEPS_3
 from sardonyx.convert.keras.evaluate_sequences import LAYERS as SEQUENCES
 
-LAYERS = {**PLAIN, **SEQUENCES, **OPERATIONS}
+LAYERS = {**PLAIN, **PICTURES, **SEQUENCES, **OPERATIONS}
 
 Path = tuple[str, ...]
 

@@ -211,9 +211,10 @@ def _depthwise_sum(call: Call, rank: int) -> Array:
     x, w = _padded(_last(call, call.f), kind, kernel, strides, dilation), call.weights["depthwise_kernel"]
     outputs = []
     for multiple in range(w.shape[-1]):
-        total: Any = 0.0
-        for place, part in _taps(x, kernel, strides, dilation):
-            total = total + part * w[place][:, multiple]
+        (first, part), *others = _taps(x, kernel, strides, dilation)
+        total, product_ = part * w[first][:, multiple], np.empty(part.shape)
+        for place, part in others:
+            total += np.multiply(part, w[place][:, multiple], out=product_)
         outputs.append(total)
     y = np.stack(outputs, axis=-1)
     return y.reshape(*y.shape[:-2], -1)
@@ -489,7 +490,10 @@ _IDENTITIES = (
     *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
 )
 _WITHOUT_MASKS = (
-    *("RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
+    *("AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter"),
+    *("RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur"),
+    *("RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation"),
+    *("RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom"),
 )
 
 _BATCH_NORMALIZATIONS = ("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")

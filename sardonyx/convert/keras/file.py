@@ -225,11 +225,12 @@ def _child(group: Any, path: str, kind: str, *, missing_ok: bool = False) -> Any
     import h5py
 
     for part in _parts(path):
-        if not isinstance(group, h5py.Group) or part not in group:
+        name = part.encode()
+        if not isinstance(group, h5py.Group) or not group.id.links.exists(name):
             if missing_ok:
                 return None
             raise WeightError(f"{path!r} is missing")
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+        if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
             raise WeightError(f"{path!r} is a link to elsewhere, which is not followed")
         group = group[part]
     if not isinstance(group, h5py.Group if kind == "group" else h5py.Dataset):

@@ -17,7 +17,7 @@ from sardonyx.convert.keras.base import Emitter, Plan, Settings, Tensor, Unsuppo
 
 def _batch_normalization(options: Settings) -> Plan:
     """By the operator of that name where it fits, over other or several axes as x * scale + shift."""
-    axes, epsilon = _read_axes(options), options.number("epsilon", 1e-3)
+    axes, epsilon = _read_axes(options), options.epsilon(1e-3)
     scale, center = options.flag("scale", True), options.flag("center", True)
     options.number("momentum", 0.99)
     weights = tuple(name for name, used in (("gamma", scale), ("beta", center)) if used)
@@ -147,7 +147,7 @@ def _as_dims(array: Array, dims: Sequence[int | None]) -> Array:
 
 def _layer_normalization(options: Settings) -> Plan:
     """Over the axes' elements together; one scale and shift for each of them. `rms_scaling` leaves the mean in."""
-    axes, epsilon = _read_axes(options), options.number("epsilon", 1e-3)
+    axes, epsilon = _read_axes(options), options.epsilon(1e-3)
     scale, center = options.flag("scale", True), options.flag("center", True)
     rms = options.flag("rms_scaling", False)
     # With rms_scaling Keras has no shift, whatever `center` says.
@@ -206,7 +206,7 @@ def _whole(dims: Sequence[int | None]) -> list[int]:
 def _group_normalization(options: Settings) -> Plan:
     """Channels in groups; the statistics of each group over all but the batch."""
     groups, axis = options.integer("groups", 32, least=-1), options.integer("axis", -1, least=-8)
-    epsilon = options.number("epsilon", 1e-3)
+    epsilon = options.epsilon(1e-3)
     scale, center = options.flag("scale", True), options.flag("center", True)
     weights = tuple(name for name, used in (("gamma", scale), ("beta", center)) if used)
 
@@ -250,7 +250,7 @@ def unit(e: Emitter, value: ir.Value, axes: Sequence[int], least: float, tag: st
 
 def _rms_normalization(options: Settings) -> Plan:
     """x / sqrt(mean of squares + epsilon) * scale (`keras.ops.rms_normalization`)."""
-    axes, epsilon = _read_axes(options), options.number("epsilon", 1e-6)
+    axes, epsilon = _read_axes(options), options.epsilon(1e-6)
 
     def emit(e: Emitter, inputs: Sequence[Tensor]) -> Tensor:
         (x,) = inputs

@@ -23,18 +23,26 @@ BYTES_A_SECOND = 10e6
 
 
 def probe(path: Path, where: str = "") -> None:
-    """Raises ModelFileError when reading the file crashes or does not end; other damage is found later."""
+    """Raises ModelFileError when reading the file crashes or does not end; other damage is found later.
+
+    What will be needed afterwards is imported meanwhile.
+    """
+    from sardonyx.convert.parity import load_runtime  # not for the process that reads
+
     seconds = PATIENCE + path.stat().st_size / BYTES_A_SECOND
     command = [sys.executable, "-P", "-m", "sardonyx.convert.keras.probe", str(path.absolute())]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    try:
-        run = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise _damaged(where or str(path), f"no end after {seconds:.0f} seconds of reading") from None
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE) as run:
+        try:
+            load_runtime()
+            _, errors = run.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise _damaged(where or str(path), f"no end after {seconds:.0f} seconds of reading") from None
+        finally:
+            run.kill()
     if run.returncode:
-        said = run.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        said = errors.decode(errors="replace").strip().splitlines()[-1:]
         raise _damaged(where or str(path), f"a crash (exit {run.returncode}) {''.join(said)[:200]}".strip())
 
 

@@ -33,8 +33,10 @@ from sardonyx.convert.keras.masks import MaskUse
 from sardonyx.convert.keras.normalization import NORMALIZATION_LAYERS
 from sardonyx.convert.keras.operations import OPERATIONS
 from sardonyx.convert.keras.oracles import oracles
+from sardonyx.convert.keras.pictures import PICTURE_LAYERS
 from sardonyx.convert.keras.probe import probe
 from sardonyx.convert.keras.recurrent import RECURRENT_LAYERS
+from sardonyx.convert.keras.refused import REFUSED
 from sardonyx.convert.keras.weights import Leaf, by_name, by_place, places
 from sardonyx.convert.keras.windows import WINDOW_LAYERS
 from sardonyx.errors import ConversionError
@@ -44,6 +46,7 @@ LAYERS = {
     **ACTIVATION_LAYERS,
     **NORMALIZATION_LAYERS,
     **PLAIN_LAYERS,
+    **PICTURE_LAYERS,
     **EMBEDDING_LAYERS,
     **RECURRENT_LAYERS,
     **ATTENTION_LAYERS,
@@ -378,10 +381,8 @@ def _unfold(e: Emitter, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _plan(layer: kc.Layer, version: tuple[int, int]) -> Plan:
-    if layer.class_name == "Lambda":
-        raise UnsupportedError("it holds Python code, which is never run")
     if layer.class_name not in LAYERS:
-        raise UnsupportedError("layers of this class are not supported")
+        raise UnsupportedError(REFUSED.get(layer.class_name, "layers of this class are not supported"))
     settings = Settings(layer.config, version)
     build: Callable[[Settings], Plan] = LAYERS[layer.class_name]
     plan = build(settings)

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +116,8 @@ def _deconvolution(p: Attributes, given: Sequence[Array]) -> Array:
 def _pooling(p: Attributes, given: Sequence[Array]) -> Array:
     """Window by window (pool.h)."""
     (x,), kind = given, p.text("pool_type", "max")
-    reduce = {"max": np.max, "avg": np.mean, "sum": np.sum}[kind]
+    reductions: dict[str, Callable[..., Any]] = {"max": np.max, "avg": np.mean, "sum": np.sum}
+    reduce = reductions[kind]
     axes = tuple(range(2, x.ndim))
     if p.bool("global_pool", False):
         return np.asarray(reduce(x, axis=axes, keepdims=True))
@@ -145,7 +147,8 @@ def _adaptive(p: Attributes, given: Sequence[Array]) -> Array:
     wanted = p.ints("output_size") or (1, 1)
     rows, columns = wanted * 2 if len(wanted) == 1 else wanted
     (x,) = given
-    return x.reshape(*x.shape[:2], rows, x.shape[2] // rows, columns, x.shape[3] // columns).mean((3, 5))
+    apart = x.reshape(*x.shape[:2], rows, x.shape[2] // rows, columns, x.shape[3] // columns)
+    return np.asarray(apart.mean((3, 5)))
 
 
 def _batch_norm(p: Attributes, given: Sequence[Array]) -> Array:
@@ -154,11 +157,11 @@ def _batch_norm(p: Attributes, given: Sequence[Array]) -> Array:
     shape[p.int("axis", 1)] = -1
     gamma = gamma * 0 + 1 if p.bool("fix_gamma", True) else gamma
     gamma, beta, mean, variance = (part.reshape(shape) for part in (gamma, beta, mean, variance))
-    return gamma * (x - mean) / np.sqrt(variance + p.float("eps", 1e-3)) + beta
+    return np.asarray(gamma * (x - mean) / np.sqrt(variance + p.float("eps", 1e-3)) + beta)
 
 
 def _standard(x: Array, axes: tuple[int, ...], eps: float) -> Array:
-    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+    return np.asarray((x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps))
 
 
 def _layer_norm(p: Attributes, given: Sequence[Array]) -> Array:
@@ -183,7 +186,8 @@ def _group_norm(p: Attributes, given: Sequence[Array]) -> Array:
 def _l2(p: Attributes, given: Sequence[Array]) -> Array:
     (x,) = given
     axes = {"instance": tuple(range(1, x.ndim)), "channel": (1,), "spatial": tuple(range(2, x.ndim))}
-    return x / np.sqrt((x**2).sum(axes[p.text("mode", "instance")], keepdims=True) + p.float("eps", 1e-10))
+    squares = (x**2).sum(axes[p.text("mode", "instance")], keepdims=True)
+    return np.asarray(x / np.sqrt(squares + p.float("eps", 1e-10)))
 
 
 def _lrn(p: Attributes, given: Sequence[Array]) -> Array:
@@ -210,7 +214,7 @@ _KINDS: dict[str, Callable[[Array], Array]] = {
 
 
 def _erf(x: Array) -> Array:
-    return np.vectorize(math.erf, otypes=[float])(x)
+    return np.asarray(np.vectorize(math.erf, otypes=[float])(x))
 
 
 def _leaky(p: Attributes, given: Sequence[Array]) -> Array:
@@ -220,7 +224,7 @@ def _leaky(p: Attributes, given: Sequence[Array]) -> Array:
     if kind == "selu":
         return 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
     if kind == "gelu":
-        return x * 0.5 * (1 + _erf(x / math.sqrt(2)))
+        return np.asarray(x * 0.5 * (1 + _erf(x / math.sqrt(2))))
     if kind == "prelu":
         return np.where(x > 0, x, x * _column(given[1], x.ndim))
     if kind == "rrelu":
@@ -231,12 +235,12 @@ def _leaky(p: Attributes, given: Sequence[Array]) -> Array:
 def _dense(p: Attributes, given: Sequence[Array]) -> Array:
     x = given[0].reshape(len(given[0]), -1) if p.bool("flatten", True) else given[0]
     result = np.einsum("...i,oi->...o", x, given[1])
-    return result + given[2] if len(given) > 2 else result
+    return np.asarray(result + given[2] if len(given) > 2 else result)
 
 
 def _exponentials(x: Array, axis: int) -> Array:
     powers = np.exp(x - x.max(axis, keepdims=True))
-    return powers / powers.sum(axis, keepdims=True)
+    return np.asarray(powers / powers.sum(axis, keepdims=True))
 
 
 def _softmax(p: Attributes, given: Sequence[Array]) -> Array:
@@ -406,7 +410,7 @@ def _reduced(function: Callable[..., Array]) -> Function:
 def _norm(p: Attributes, given: Sequence[Array]) -> Array:
     if p.int("ord", 2) == 1:
         return np.asarray(_reduced(np.sum)(p, [abs(given[0])]))
-    return np.sqrt(np.asarray(_reduced(np.sum)(p, [given[0] ** 2])))
+    return np.asarray(np.sqrt(np.asarray(_reduced(np.sum)(p, [given[0] ** 2]))))
 
 
 def _chosen(function: Callable[..., Array]) -> Function:
@@ -422,7 +426,7 @@ def _take(p: Attributes, given: Sequence[Array]) -> Array:
 
 
 def _embedding(p: Attributes, given: Sequence[Array]) -> Array:
-    return given[1][np.clip(given[0].astype(int), 0, p.int("input_dim", 1) - 1)]
+    return np.asarray(given[1][np.clip(given[0].astype(int), 0, p.int("input_dim", 1) - 1)])
 
 
 def _one_hot(p: Attributes, given: Sequence[Array]) -> Array:
@@ -434,7 +438,7 @@ def _matmul(p: Attributes, given: Sequence[Array]) -> Array:
     a, b = (
         x.swapaxes(-1, -2) if p.bool(f"transpose_{side}", False) else x for x, side in zip(given, "ab", strict=True)
     )
-    return np.einsum("...ij,...jk->...ik", a, b)
+    return np.asarray(np.einsum("...ij,...jk->...ik", a, b))
 
 
 def _transposed(p: Attributes, given: Sequence[Array]) -> Array:
@@ -492,7 +496,8 @@ def _elementwise() -> dict[str, Function]:
     for name, old, function in (
         ("add", "plus", np.add), ("sub", "minus", np.subtract), ("mul", "mul", np.multiply), ("div", "div", np.divide),
         ("power", "power", np.power), ("maximum", "maximum", np.maximum), ("minimum", "minimum", np.minimum),
-        ("mod", "mod", np.mod), ("greater", "greater", np.greater), ("greater_equal", "greater_equal", np.greater_equal),
+        ("mod", "mod", np.mod), ("greater", "greater", np.greater),
+        ("greater_equal", "greater_equal", np.greater_equal),
         ("lesser", "lesser", np.less), ("lesser_equal", "lesser_equal", np.less_equal), ("equal", "equal", np.equal),
         ("not_equal", "not_equal", np.not_equal),
     ):  # fmt: skip

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +21,9 @@ from sardonyx.convert.shaped import Unsupported
 from sardonyx.errors import ConversionError, ModelFileError
 
 Array = np.ndarray[Any, Any]
+Integers: TypeAlias = tuple[int, ...]
+Sizes: TypeAlias = tuple[int | None, ...]
+"""`Attributes` has methods of these names."""
 
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _TYPES: dict[int, Any] = {
@@ -86,7 +89,7 @@ class Attributes:
             raise Unsupported(f"{name} is {self.values[name][:40]!r}, expected a whole number")
         return found
 
-    def ints(self, name: str, default: tuple[int | None, ...] = ()) -> tuple[int, ...]:
+    def ints(self, name: str, default: Sizes = ()) -> Integers:
         """Whole numbers of 32 bits; a single one counts as a list."""
         found = self.value(name, default)
         found = found if isinstance(found, tuple) else (found,)

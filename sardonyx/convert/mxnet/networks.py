@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from sardonyx.convert.mxnet.operators import Call, Rule, Weight
+from sardonyx.convert.mxnet.layers import Call, Rule, Weight
 from sardonyx.convert.shaped import Array, Tensor, Unsupported, average, text
 
 _MAX_WINDOW = 2**16

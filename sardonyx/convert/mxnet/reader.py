@@ -11,13 +11,13 @@ import onnx_ir as ir
 
 from sardonyx.convert.base import Converted, Options, Oracle, Source, Values
 from sardonyx.convert.graph import GraphBuilder
-from sardonyx.convert.mxnet import networks, operators
+from sardonyx.convert.mxnet import layers, networks
 from sardonyx.convert.mxnet.files import Attributes, Network, Node, open_network
-from sardonyx.convert.mxnet.operators import TYPES, Call, Operand, Weight
+from sardonyx.convert.mxnet.layers import TYPES, Call, Operand, Weight
 from sardonyx.convert.shaped import Array, Problems, Tensor, Unsupported, finish
 from sardonyx.errors import ConversionError
 
-RULES = {**operators.RULES, **networks.RULES}
+RULES = {**layers.RULES, **networks.RULES}
 
 LOSSES = ("IdentityAttachKLSparseReg", "LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput",
           "SVMOutput", "Softmax", "SoftmaxOutput")  # fmt: skip
@@ -175,7 +175,7 @@ class _Conversion:
             return Weight(node.name, _floats(array))
         shape = self._shape(index, node)
         number = node.attributes.values.get("__dtype__", "0")
-        names = list(TYPES)[:1] + ["float64", "float16", "uint8", "int32", "int8", "int64", "bool"]
+        names = [next(iter(TYPES)), "float64", "float16", "uint8", "int32", "int8", "int64", "bool"]
         dtype = TYPES[names[int(number)]] if number.isdigit() and int(number) < len(names) else ir.DataType.FLOAT
         dtype = ir.DataType.FLOAT if dtype == ir.DataType.FLOAT16 else dtype
         self.inputs[node.name] = dtype
@@ -257,7 +257,7 @@ def _is_constant(operands: list[Operand]) -> bool:
 
 
 def _fold(node: Node, given: list[Weight]) -> Weight | None:
-    """The result of an operator on arrays of the parameters alone, for those that recurrent layers are exported with."""
+    """The result of an operator on arrays of the parameters alone, as recurrent layers are exported with."""
     p = node.attributes
     if node.op in ("_zeros", "_ones", "zeros", "ones"):
         shape = p.ints("shape")

@@ -58,7 +58,7 @@ class Tensor:
     def shape(self) -> tuple[Dim, ...] | None:
         """TensorFlow's shape: numbers, symbols, None for unknown dims; None for an unknown rank."""
         if self.array is not None:
-            return self.array.shape
+            return tuple(self.array.shape)
         assert self.value is not None
         if self.value.shape is None:
             return None

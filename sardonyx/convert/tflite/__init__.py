@@ -19,6 +19,6 @@ def read(source: Source, options: Options) -> Converted:
 
 def operators() -> list[str]:
     """The operators that can be converted, by their names in the schema."""
-    from sardonyx.convert.tflite.operators import OPERATORS
+    from sardonyx.convert.tflite.table import OPERATORS
 
     return sorted(OPERATORS)

@@ -13,7 +13,7 @@ from sardonyx.convert.base import Options
 from sardonyx.convert.graph import GraphBuilder
 from sardonyx.convert.tflite.emit import FIRST, TYPES, Op, Scope, UnsupportedError, Value, copied, quantization_of
 from sardonyx.convert.tflite.file import Model, Operator, Signature, Subgraph, Tensor
-from sardonyx.convert.tflite.operators import OPERATORS
+from sardonyx.convert.tflite.table import OPERATORS
 from sardonyx.errors import ConversionError, InvalidModelError
 from sardonyx.model.shapes import infer_shapes
 

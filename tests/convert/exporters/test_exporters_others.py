@@ -61,9 +61,7 @@ def test_spark():
     np.testing.assert_allclose(found["probability"], outputs["probability"], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("kind", "extra"), [(paddle, "paddle"), (spark, "spark"), (h2o, "h2o"), (jax, "jax")], ids=lambda kind: str(kind)
-)
+@pytest.mark.parametrize(("kind", "extra"), [(paddle, "paddle"), (spark, "spark"), (h2o, "h2o"), (jax, "jax")], ids=str)
 def test_what_is_missing_names_its_extra(kind, extra, monkeypatch):
     monkeypatch.setattr("sardonyx.convert.exporters.base.versions", lambda packages, framework=None: {})
     with pytest.raises(MissingExtraError, match=rf"sardonyx\[{extra}\]"):

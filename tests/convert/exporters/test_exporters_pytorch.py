@@ -182,7 +182,8 @@ def test_files_that_are_wrong_for_other_sizes_are_not_taken():
     module = seeded(Attending)
     example = (torch.randint(0, 17, (2, 5)), torch.zeros(2, 5, dtype=torch.bool))
     shapes = {"ids": ("batch", "length"), "mask": ("batch", "length")}
-    with pytest.raises(ConversionError, match="fails for other sizes than the example's"):
+    # The file fails, or the exporter itself says that it keeps the length: which of both hangs on what it did before.
+    with pytest.raises(ConversionError, match=r"fails for other sizes than the example's|inferred a static shape of 5"):
         read(module, Options(example=example, shapes=shapes))
     # With the length left as it is there is nothing wrong.
     converted = read(module, Options(example=example))

@@ -156,7 +156,7 @@ def _power_of_two(name: str) -> Rule:
 
     def emit(c: Call) -> list[Tensor]:
         x = c.t().value
-        made = {
+        made: dict[str, Callable[[], ir.Value]] = {
             "square": lambda: c.node("Mul", [x, x]),
             "rsqrt": lambda: c.node("Reciprocal", [c.node("Sqrt", [x], "root")]),
             "rcbrt": lambda: c.node("Reciprocal", [_cube_root(c, x, "root")]),
@@ -167,8 +167,8 @@ def _power_of_two(name: str) -> Rule:
             "log10": lambda: c.node("Mul", [c.node("Log", [x], "log"), c.scalar("factor", 1 / math.log(10))]),
             "degrees": lambda: c.node("Mul", [x, c.scalar("factor", 180 / math.pi)]),
             "radians": lambda: c.node("Mul", [x, c.scalar("factor", math.pi / 180)]),
-        }[name]
-        return [c.like(c.t(), made())]
+        }
+        return [c.like(c.t(), made[name]())]
 
     return emit
 
