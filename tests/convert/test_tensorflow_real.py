@@ -88,5 +88,7 @@ def test_basic_pitch_agrees_with_its_own_onnx(tmp_path):
         for name, ours in got.items():
             off = min(np.abs(ours - value).max() for value in theirs if value.shape == ours.shape)
             assert off < 1e-5, name
-    values = case.oracles[-1]().run({"input_2": x})
-    assert differences(values, found, 5e-5, exact_types=False) == []
+    # Of pure tones the logarithms of what is between them tell rounding apart: TensorFlow itself is off by 2e-4 there.
+    noise = (1e-3 * np.random.default_rng(0).normal(size=x.shape)).astype(np.float32)
+    found, _ = run_here(case.model, {"input_2": noise})
+    assert differences(case.oracles[-1]().run({"input_2": noise}), found, 2e-5, exact_types=False) == []

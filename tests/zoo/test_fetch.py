@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from dataclasses import replace
@@ -174,6 +176,48 @@ def test_source_packages_are_not_built(wheels):
     (wheels / "made-by-hand-1.0.tar.gz").write_bytes(b"not even an archive")
     with pytest.raises(DownloadError, match="could not download"):
         fetch(ENTRY)
+
+
+SETUP = """
+from pathlib import Path
+
+Path({trace!r}).touch()
+
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    info = Path(folder) / "made_by_hand-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: made-by-hand\\nVersion: 1.0\\n")
+    return info.name
+"""
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "setup"
+backend-path = ["."]
+"""
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_source_archives_of_a_known_hash(wheels, pinned):
+    """What lies in the archive is run by pip only after its hash was checked."""
+    path, trace = wheels / "made_by_hand-1.0.tar.gz", wheels / "was_run"
+    parts = {"setup.py": SETUP.format(trace=str(trace)), "pyproject.toml": PROJECT, "made/thing.bin": CONTENT.decode()}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in parts.items():
+            member = tarfile.TarInfo(f"made_by_hand-1.0/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if pinned else "0" * 64
+    entry = replace(ENTRY, file="made_by_hand-1.0/made/thing.bin", source=digest)
+    if pinned:
+        assert fetch(entry).read_bytes() == CONTENT
+        missing = replace(entry, name="other", file="made_by_hand-1.0/nothing.bin")
+        with pytest.raises(DownloadError, match="does not hold"):
+            fetch(missing)
+    else:
+        with pytest.raises(DownloadError, match="could not download"):
+            fetch(entry)
+    assert trace.exists() == pinned
 
 
 def test_wheels_of_other_machines_will_do(wheels):
