@@ -36,7 +36,11 @@ FACTS = {
     "libsvm": Verified("3.37", "own reader", "values recorded from LibSVM"),
     "catboost": Verified("1.2.10", "CatBoost's own writer, in a process of its own", "CatBoost itself, in tests"),
     "sklearn": Verified("1.9.1", "skl2onnx 1.20, repaired, with refusals", "the estimator itself, in tests"),
-    "coreml": Verified("coremltools 9", "own reader", "values recorded from the frameworks coremltools converted"),
+    "coreml": Verified(
+        "coremltools 9",
+        "own reader",
+        "values recorded from the frameworks coremltools converted; a float64 evaluation of networks' layers",
+    ),
     "chainer": Verified("7.8.1", "own reader", "values recorded from Chainer"),
     "mxnet": Verified("1.9.1", "own reader", "values recorded from MXNet"),
     "cntk": Verified("2", "own reader", "a float64 evaluation of the network"),

@@ -435,6 +435,18 @@ def pictures(k: Any) -> Any:
     return k.Model(x, outputs)
 
 
+@both
+def mixed(k: Any) -> Any:
+    k.mixed_precision.set_global_policy("mixed_float16")
+    y, x, ids = k.layers, k.Input((12, 12, 3), name="x"), k.Input((6,), name="ids", dtype="int32")
+    z = y.BatchNormalization()(y.Conv2D(6, 3, activation="relu")(x))
+    z = y.Dense(5, activation="tanh")(y.GlobalAveragePooling2D()(y.SeparableConv2D(8, 3, padding="same")(z)))
+    words = y.LSTM(4)(y.LayerNormalization()(y.Embedding(9, 5)(ids)))
+    outputs = [y.Dense(3, activation="softmax", dtype="float32")(y.Concatenate()([z, words])), words]
+    k.mixed_precision.set_global_policy("float32")
+    return k.Model([x, ids], outputs)
+
+
 @third
 def adaptive(k: Any) -> Any:
     y, x = k.layers, k.Input((7, 10, 4), name="x")
@@ -505,12 +517,12 @@ def record(k: Any, name: str, build: Builder, arrays: dict[str, Any]) -> None:
     given = list(inputs.values())
     made = net(inputs if name == "nested" else given[0] if len(given) == 1 else given, training=False)
     outputs = [np.asarray(y) for y in (made.values() if isinstance(made, dict) else flat(made))]
-    files = (f"{name}.keras", f"{name}.h5") if k is keras else (f"{name}.2.keras", f"{name}.2.h5")
+    files = [f"{name}.keras" if k is keras else f"{name}.2.keras"]
+    if name in ("nested", "lstm", "cells", "attention"):  # HDF5 takes much room: for some suffices
+        files.append(files[0].replace(".keras", ".h5"))
     for file in files:
         net.save(DATA / file, include_optimizer=False) if file.endswith("h5") else net.save(DATA / file)
     pack(DATA / files[0])
-    if name not in ("nested", "lstm", "cells", "attention"):
-        (DATA / files[1]).unlink()  # HDF5 takes much room: for some suffices
     key = name if k is keras else f"{name}.2"
     arrays |= {f"{key}/in/{input_name}": value for input_name, value in inputs.items()}
     arrays |= {f"{key}/out/{i}": value for i, value in enumerate(outputs)}

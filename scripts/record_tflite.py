@@ -3,8 +3,9 @@
     python scripts/record_tflite.py tests/convert/data/tflite
 
 Needs tensorflow 2.21, in an environment of its own. Each case becomes NAME.tflite; inputs and outputs of all lie in
-recorded.npz as `NAME/in/TENSOR` and `NAME/out/TENSOR`. With a second argument, a folder of .tflite files, those are
-run on seeded inputs instead, and every 7th element of their outputs is kept in real.npz.
+recorded.npz as `NAME/in/TENSOR` and `NAME/out/TENSOR`, what quantised ones compute on the way in steps.npz. With a
+second argument, a folder of .tflite files, those are run on seeded inputs instead, and every 7th element of their
+outputs is kept in real.npz.
 """
 
 from __future__ import annotations
@@ -816,6 +817,26 @@ def record(target: Any) -> None:
     np.savez_compressed(target / "recorded.npz", **stored)
 
 
+def record_steps(target: Any) -> None:
+    """What the interpreter computes in the middle of quantised models, on their recorded inputs: steps.npz."""
+    stored, recorded = {}, np.load(target / "recorded.npz")
+    for name in ("picture_int8", "picture_int16", "quantised_uint8"):
+        interpreter = tf.lite.Interpreter(
+            str(target / f"{name}.tflite"), experimental_op_resolver_type=PLAIN, experimental_preserve_all_tensors=True
+        )
+        inputs = [(d["index"], recorded[f"{name}/in/{d['name']}"]) for d in interpreter.get_input_details()]
+        for index, array in inputs:
+            interpreter.resize_tensor_input(index, array.shape)
+        interpreter.allocate_tensors()
+        for index, array in inputs:
+            interpreter.set_tensor(index, array)
+        interpreter.invoke()
+        names = {detail["index"]: detail["name"] for detail in interpreter.get_tensor_details()}
+        made = [index for operator in interpreter._get_ops_details() for index in operator["outputs"]]
+        stored |= {f"{name}/{names[index]}": interpreter.get_tensor(index) for index in made}
+    np.savez_compressed(target / "steps.npz", **stored)
+
+
 def record_real(target: Any, folder: Any) -> None:
     stored = {}
     for path in sorted(folder.rglob("*.tflite")):
@@ -829,3 +850,4 @@ if __name__ == "__main__":
         record_real(Path(sys.argv[1]), Path(sys.argv[2]))
     else:
         record(Path(sys.argv[1]))
+        record_steps(Path(sys.argv[1]))

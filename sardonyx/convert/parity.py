@@ -317,8 +317,10 @@ class Check:
 
 def load_runtime() -> None:
     """Import what a comparison needs: for readers that wait for another process anyway."""
-    import sardonyx.providers.cpu
     import sardonyx.session  # noqa: F401
+    from sardonyx.providers import registry
+
+    registry.resolve(None, None)
 
 
 class _FailedError(Exception):

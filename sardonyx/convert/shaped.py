@@ -16,7 +16,7 @@ from sardonyx.errors import ConversionError
 Array = np.ndarray[Any, Any]
 Shape = tuple[int | None, ...]
 
-MAX_ELEMENTS = 2**33
+MAX_ELEMENTS = 2**30
 """Of one value, for a batch of one; more is a damaged file."""
 
 
@@ -44,8 +44,8 @@ class Tensor:
         return axis % self.rank
 
     def known(self, *axes: int) -> list[int]:
-        """The sizes of these axes. Raises Unsupported where one is open."""
-        sizes = [self.shape[axis] for axis in axes]
+        """The sizes of these axes. Raises Unsupported where one is open, or there is no such axis."""
+        sizes = [self.shape[self.axis(axis)] for axis in axes]
         result = [size for size in sizes if size is not None]
         if len(result) != len(sizes):
             raise Unsupported(f"it needs sizes that are open in its input of shape {text(self.shape)}")

@@ -384,7 +384,7 @@ def inputs_for(
     found = {int(f): np.unique(part) for f, part in _groups(which, splits)}
 
     def make(batch: int, rng: np.random.Generator) -> Values:
-        rows = rng.normal(size=(batch, features)).astype(np.float32)
+        rows = rng.standard_normal((batch, features), np.float32)
         for feature, values in found.items():
             drawn = values[rng.integers(0, len(values), batch)]
             kind = rng.integers(0, 4, batch)
@@ -396,7 +396,7 @@ def inputs_for(
         for feature, bound in categories.items():
             rows[:, feature] = rng.integers(-1, bound + 2, batch)
         if missing:
-            rows[rng.random(rows.shape) < 0.05] = np.nan
+            rows[rng.random(rows.shape, np.float32) < 0.05] = np.nan
         return {name: rows}
 
     return make

@@ -85,6 +85,13 @@ def _targets(count: Callable[[ir.Node], int]) -> Rule:
     return rule
 
 
+def _ensemble(node: ir.Node, inputs: Sequence[Result | None]) -> list[Result | None]:
+    """ONNX's rule compares the lengths of lists, which are left out where they are long."""
+    if inputs[0] is None:
+        return [None]
+    return [Result(inputs[0].dtype, (_rows(inputs)[0], node.attributes.get_int("n_targets", 1)))]
+
+
 def _vector_classifier(node: ir.Node, inputs: Sequence[Result | None]) -> list[Result | None]:
     """A label for each row, and scores: of classes, or of pairs of them where there are no probabilities."""
     rows, attributes = _rows(inputs)[0], node.attributes
@@ -130,4 +137,5 @@ _RULES: dict[tuple[str, str], Rule] = {
     (_ML, "SVMRegressor"): _targets(lambda node: 1),
     (_ML, "SVMClassifier"): _vector_classifier,
     (_ML, "FeatureVectorizer"): _features,
+    (_ML, "TreeEnsemble"): _ensemble,
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -174,6 +177,43 @@ def test_networks_for_training_are_taken_as_for_testing(tmp_path):
     assert "Nothing" in refusal(lambda: read(tmp_path / "a.prototxt", tag="other"), ConversionError)
 
 
+def test_what_only_a_loss_takes_is_the_output(tmp_path):
+    text = TRAINED.partition('layer { name: "accuracy"')[0]
+    text += 'layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "label" top: "loss" }'
+    (tmp_path / "a.prototxt").write_text(text)
+    (tmp_path / "a.caffemodel").write_bytes(caffemodel(WEIGHTS))
+    assert list(agrees(read(tmp_path / "a.prototxt"), DATA_INPUT)) == ["ip"]
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("shape", [(2, 9), (2, 3, 4), (2, 3, 2, 2)])
+def test_the_largest_of_equal_elements_is_the_last(tmp_path, shape, both):
+    """ArgMaxLayer sorts pairs of value and index, downwards, and gives as many axes as it gets, or three."""
+    net = Net({"data": shape})
+    net.add("ArgMax", "out", "data", argmax_param=f"top_k: 4 out_max_val: {str(both).lower()}")
+    x = seeded("ties").integers(0, 3, shape).astype(np.float32)
+    found = agrees(read(write(tmp_path, net)), {"data": x})["out"]
+    best = [sorted(((v, i) for i, v in enumerate(row)), reverse=True)[:4] for row in x.reshape(2, -1).tolist()]
+    expected = [[[i for _, i in row], [v for v, _ in row]][: 1 + both] for row in best]
+    np.testing.assert_array_equal(found, np.reshape(expected, (2, 1 + both, 4, *[1] * (len(shape) - 3))))
+
+
+def test_padding_of_one_axis_cuts_windows_of_both(tmp_path):
+    """PoolingLayer::Reshape asks for either padding, then drops windows of each axis that start beyond the input."""
+    net = Net({"data": (1, 1, 7, 4)})
+    net.pool("out", "data", "kernel_h: 1 kernel_w: 3 stride_h: 5 stride_w: 2 pad_h: 0 pad_w: 1")
+    x = np.arange(28, dtype=np.float32).reshape(1, 1, 7, 4)
+    found = agrees(read(write(tmp_path, net)), {"data": x})["out"]
+    np.testing.assert_array_equal(found, [[[[1, 3, 3], [21, 23, 23]]]])
+
+
+def test_more_blobs_than_a_layer_has_are_refused(tmp_path):
+    """Caffe says so too (Net::CopyTrainedLayersFrom): the structure is that of another network."""
+    net = Net({"data": (1, 3, 4, 4)})
+    net.conv("conv", "data", 2, 1, rest="bias_term: false")
+    assert "holds 2 blobs for it, expected 1" in refusal(lambda: read(write(tmp_path, net)), ConversionError)
+
+
 def test_the_other_file_is_found_by_what_it_holds(tmp_path):
     for name in ("squeezenet", "alexnet"):
         write(tmp_path, NETWORKS[name](), name)
@@ -264,6 +304,39 @@ def test_priors_without_clip_are_refused_where_it_matters(tmp_path):
     net = Net({"data": (1, 4, 3, 3), "image": (1, 3, 30, 30)})
     net.add("PriorBox", "out", ["data", "image"], prior_box_param="min_size: 20")
     assert "clip" in refusal(lambda: read(write(tmp_path, net)), ConversionError)
+
+
+HOSTILE = {
+    "boxes": 'layer { name: "p%d" type: "PriorBox" bottom: "data" bottom: "data" top: "p%d" '
+    "prior_box_param { min_size: 4 clip: true } }",
+    "growth": 'layer { name: "u%d" type: "Upsample" bottom: "data" top: "data" upsample_param { scale: 64 } }',
+    "cycle": 'layer { name: "a%d" type: "ReLU" bottom: "x%d" top: "x%d" }',
+    "negative": 'layer { name: "c%d" type: "Convolution" bottom: "data" top: "c%d" '
+    "convolution_param { num_output: -5 kernel_size: 2147483647 pad: -3 } }",
+    "tiles": 'layer { name: "t%d" type: "Tile" bottom: "data" top: "data" tile_param { tiles: 2000000000 } }',
+    "long": 'layer { name: "c%d" type: "Concat" top: "c%d" ' + 'bottom: "data" ' * 30 + "}",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_texts_that_ask_for_much_are_refused_in_time(tmp_path, kind):
+    """Short texts that describe gigantic networks; time and memory are those of the text."""
+    net = Net({"data": (1, 3, 600, 600)})
+    line = HOSTILE[kind]
+    net.text = "\n".join(line.replace("%d", str(i)) for i in range(1000))
+    net.blobs = {"none": [np.ones(1)]}
+    tracemalloc.start()
+    start = time.monotonic()
+    path = write(tmp_path, net)
+    try:
+        if kind == "long":
+            assert len(read(path).model.graph) >= 1000
+        else:
+            refusal(lambda: read(path), ConversionError)
+        assert tracemalloc.get_traced_memory()[1] < 300e6
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize("text", [

@@ -75,10 +75,10 @@ def test_restrictions_are_told(tmp_path: Path) -> None:
         read(uneven)
     frame = [[*row, str(int(row[0] > 0))] for row in X.tolist()]
     categorical = catboost.CatBoostRegressor(cat_features=[4], one_hot_max_size=1, **SMALL).fit(frame, SCORE)
-    with pytest.raises(ConversionError, match="features that are no numbers.*categorical"):
+    with pytest.raises(ConversionError, match=r"features that are no numbers.*categorical"):
         read(categorical)
     unsure = catboost.CatBoostRegressor(loss_function="RMSEWithUncertainty", **SMALL).fit(X, SCORE)
-    with pytest.raises(ConversionError, match="not known what this loss function predicts.*RMSEWithUncertainty"):
+    with pytest.raises(ConversionError, match=r"not known what this loss function predicts.*RMSEWithUncertainty"):
         read(unsure)
     path = tmp_path / "model.cbm"
     path.write_bytes(b"CBM1 \x00\x00\x00" + bytes(16))

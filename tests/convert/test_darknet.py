@@ -135,6 +135,8 @@ REFUSED = [
     (layer("softmax", tree="x.tree"), "tree"),
     (layer("softmax", groups=5), "groups"),
     (layer("yolo", mask="0", anchors=ANCHORS, classes=3, num=6), "channels"),
+    (layer("upsample", stride=1024) + layer("yolo", mask="0", anchors=ANCHORS, classes=3, num=6), "cells"),
+    (layer("upsample", stride=2**20), "output would have"),
     (layer("yolo", mask="9", anchors=ANCHORS, classes=3, num=6), "mask"),
     (layer("region", anchors="1,x", classes=3, num=1), "anchors"),
     (layer("upsample", stride=-2), "stride"),

@@ -175,7 +175,7 @@ def test_subclassed_models_and_code_are_refused(tmp_path):
         ({"activation": "my_own"}, "'my_own' is not known"),
         ({"units": 7}, "has shape"),
         ({"colour": 3}, "the option colour = 3 is not supported"),
-        ({"dtype": "mixed_float16"}, "computes in 'mixed_float16'"),
+        ({"dtype": "float16"}, "computes in 'float16'"),
     ],
 )
 def test_options_of_recurrent_layers(tmp_path, options, reason):

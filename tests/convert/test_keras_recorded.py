@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import zipfile
 from functools import cache
 
 import numpy as np
@@ -16,13 +18,15 @@ from sardonyx.convert import api
 from sardonyx.convert.base import Options, Source
 from sardonyx.convert.keras import operators, read, recognises
 from sardonyx.convert.keras.evaluate import LAYERS as EVALUATED
+from sardonyx.convert.keras.refused import REFUSED as NOT_CONVERTED
 from sardonyx.convert.process import versions
 from sardonyx.errors import ConversionError
 
 FOLDER = DATA / "keras"
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".keras", ".h5"))
 REFUSED = {"doubtful_masks.keras"}
-GOOD = [name for name in FILES if name not in REFUSED]
+MIXED = ["mixed.keras", "mixed.2.keras"]  # computed in float16 by Keras, in float32 here
+GOOD = [name for name in FILES if name not in REFUSED and name not in MIXED]
 
 
 @cache
@@ -79,6 +83,23 @@ def test_compared_with_the_evaluation_it_passes(file, monkeypatch):
     assert "float64" in report.oracle
 
 
+@pytest.mark.parametrize("file", MIXED)
+def test_mixed_precision_is_computed_in_float32(file):
+    inputs, outputs = recorded(file)
+    made = converted(file)
+    assert made.tolerance == 2e-3
+    assert made.notes == ["layers of the policy mixed_float16 are computed in float32"]
+    session = onnxruntime.InferenceSession(proto(made.model).SerializeToString(), providers=["CPUExecutionProvider"])
+    own = sardonyx.InferenceSession(made.model)
+    exact = made.oracles[-1]().run(inputs)
+    assert {placement.provider for placement in own.explain()} <= {"cpu"}
+    for run in (session, own):
+        for value, want, name in zip(run.run(None, inputs), outputs, exact, strict=True):
+            assert value.dtype == np.float32
+            assert np.linalg.norm(value - want) < 2e-3 * np.linalg.norm(want)
+            assert np.linalg.norm(value - exact[name]) < 1e-5 * np.linalg.norm(exact[name])
+
+
 def test_the_first_layer_that_diverges_is_named(monkeypatch):
     """A mistake in what is written, found by the evaluation."""
     from sardonyx.convert.keras import activations
@@ -87,6 +108,27 @@ def test_the_first_layer_that_diverges_is_named(monkeypatch):
     monkeypatch.setitem(activations.FUNCTIONS, "gelu", activations.FUNCTIONS["silu"])
     with pytest.raises(sardonyx.errors.ParityError, match=r"'?dense"):
         api.convert(FOLDER / "transformer.keras")
+
+
+@pytest.mark.parametrize("package", ["keras", "tf_keras"])
+def test_every_layer_of_keras_is_converted_or_refused_with_a_reason(package):
+    """`layers.json` lists the classes of both, as they call themselves in files."""
+    listed = set(json.loads((FOLDER / "layers.json").read_text())[package])
+    assert len(listed) > 100
+    assert not listed - set(operators()) - set(NOT_CONVERTED)
+    assert not set(operators()) & set(NOT_CONVERTED)
+
+
+def test_a_refused_layer_is_refused_with_its_reason(tmp_path):
+    layers = [{"class_name": "InputLayer", "config": {"batch_shape": [None, 4], "name": "x"}}]
+    layers += [{"class_name": kind, "config": {"name": kind.lower()}} for kind in ("StringLookup", "ConvLSTM2D")]
+    config = {"class_name": "Sequential", "config": {"name": "s", "layers": layers}}
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive, zipfile.ZipFile(FOLDER / "lstm.keras") as other:
+        archive.writestr("config.json", json.dumps(config))
+        for name in ("metadata.json", "model.weights.h5"):
+            archive.writestr(name, other.read(name))
+    with pytest.raises(ConversionError, match=r"2 layers.*vocabulary.*convolutions over time"):
+        read(Source(tmp_path / "m.keras"), Options())
 
 
 def test_every_layer_that_is_converted_is_evaluated():

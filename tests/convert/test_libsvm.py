@@ -121,8 +121,10 @@ def test_more_features_than_support_vectors_have() -> None:
         ("label 40", "label x", ModelFileError, "'label' has not 5"),
         ("rho ", "rho 1 ", ModelFileError, "'rho' has not 10"),
         (" 1:", " 0:", ModelFileError, "features 0"),
-        (" 1:", " 99999999:", ModelFileError, "99,999,999"),
+        (" 5:", " 99999999:", ModelFileError, "99,999,999"),
         (" 1:", " 1;", ModelFileError, "damaged"),
+        (" 1:", f" {10**30}:", ModelFileError, "damaged"),
+        (" 1:", " 3:", ModelFileError, "do not ascend"),
         ("gamma ", "gamma nan", ModelFileError, "'gamma'"),
     ],
 )
@@ -133,6 +135,66 @@ def test_wrong_text(old: str, new: str, error: type[Exception], words: str, tmp_
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(error, match=words):
         read(path, kind="libsvm")
+
+
+def test_marks_and_degrees_that_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for name, old, new, words in (
+        ("one_class_density", "prob_density_marks ", "prob_density_marks 9 ", "has not 10"),
+        ("c_svc_poly", "degree ", "degree -", "degree is negative"),
+    ):
+        text = (DATA / f"{name}.model").read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(ModelFileError, match=words):
+            read(path)
+    head, _, rest = (DATA / "one_class_density.model").read_text().partition("prob_density_marks ")
+    line, _, rest = rest.partition("\n")
+    path.write_text(f"{head}prob_density_marks {' '.join(reversed(line.split()))}\n{rest}")
+    with pytest.raises(ModelFileError, match="do not ascend"):
+        read(path)
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    """svm-train takes data of one class, and warns; there are no pairs to decide then."""
+    path = tmp_path / "model"
+    path.write_text("svm_type c_svc\nkernel_type linear\nnr_class 1\ntotal_sv 0\nrho\nlabel 7\nnr_sv 0\nSV\n")
+    with pytest.raises(ConversionError, match="a single class"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["c_svc_rbf", "nu_svc_linear", "c_svc_five"])
+def test_known_wrong_answer_libsvm_labels(name: str) -> None:
+    """onnxmltools 1.16 gives places of classes, or other classes, where LibSVM gives labels: they are 40, -3 and so on,
+    in the order in which they came in training."""
+    said, path = recorded(name), DATA / f"{name}.model"
+    labels = [int(word) for word in path.read_text().partition("\nlabel ")[2].partition("\n")[0].split()]
+    assert labels != list(range(len(labels)))
+    assert set(said["label"].tolist()) == set(labels)
+    for session in sessions(read(path).model):
+        assert session.run(["label"], {"X": said["x"]})[0].tolist() == said["label"].tolist()
+
+
+def test_live_models() -> None:
+    """An `svm_model` in memory, and LibSVM itself as the oracle."""
+    svmutil = pytest.importorskip("libsvm.svmutil")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4))
+    y = np.array([5, -2, 3])[np.digitize(x[:, 0], [-0.5, 0.5])]
+    for arguments in (
+        "-s 0 -t 2 -b 1 -q",
+        "-s 1 -n 0.2 -t 0 -q",
+        "-s 2 -t 2 -n 0.3 -q",
+        "-s 3 -t 1 -d 2 -q",
+        "-s 4 -q",
+    ):
+        model = svmutil.svm_train(y.astype(float).tolist(), x.tolist(), arguments)
+        converted = read(model)
+        inputs = {"X": x.astype(np.float32)}
+        oracle = converted.oracles[0]()
+        assert oracle is not None
+        assert oracle.name == "libsvm"
+        assert_says(converted.model, inputs, oracle.run(inputs))
 
 
 def test_damaged_files(tmp_path: Path) -> None:

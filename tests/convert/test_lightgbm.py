@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sardonyx.convert
 from sardonyx.convert.api import read
 from sardonyx.convert.names_trees import convert_lightgbm
 from sardonyx.errors import ConversionError, ModelFileError
@@ -64,6 +66,67 @@ def test_objectives(name: str, tmp_path: Path) -> None:
     assert converted.metadata["objective"] == name
     outputs = [value.name for value in converted.model.graph.outputs]
     assert outputs == (["label", "probabilities"] if name in OBJECTIVES[9:12] else ["variable"])
+
+
+def test_every_objective_of_lightgbm_is_known() -> None:
+    """LightGBM does not list them: of all words in its library, those that it takes for objectives. Aliases are saved
+    as what they stand for, `custom` and `none` as nothing; each must be among those that are tested."""
+    library = next(Path(lightgbm.__file__).parent.rglob("*lib_lightgbm.*"))
+    words = sorted({word.decode() for word in re.findall(rb"[a-z][a-z0-9_]{2,30}", library.read_bytes())})
+    ones, quiet = np.ones(len(X)), {"verbosity": -1, "num_threads": 1}
+    plain = lightgbm.Dataset(X, ones, params=quiet).construct()
+    grouped = lightgbm.Dataset(X, ones, group=[len(X)], params=quiet).construct()
+    taken = {}
+    for word in words:
+        for data, more in ((plain, {}), (plain, {"num_class": 2}), (grouped, {})):  # what some objectives want
+            try:
+                text = lightgbm.Booster({"objective": word, **quiet, **more}, data).model_to_string()
+            except lightgbm.basic.LightGBMError:
+                continue
+            saved = re.search(r"^objective=(\w+)", text, re.MULTILINE)
+            taken[word] = saved[1] if saved else "none"
+    assert set(taken.values()) == {*OBJECTIVES, "none"}
+    assert len(taken) > 25  # aliases too
+
+
+KNOWN_WRONG = {
+    "linear_tree": "onnxmltools 1.16 leaves the linear models of leaves out, and is off by 0.94",
+    "rf": "it adds the trees of a random forest up",
+    "lambdarank": "no converter for rankers",
+}
+
+
+@pytest.mark.parametrize("case", sorted(KNOWN_WRONG))
+def test_known_wrong_answer_lightgbm(case: str, tmp_path: Path) -> None:
+    """What other converters get wrong is what LightGBM itself predicts, and the report says so."""
+    if case == "lambdarank":
+        model = objective(case)
+    else:
+        forest = {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6}
+        model = objective("regression", **(forest if case == "rf" else {"linear_tree": True}))
+    x = rows(9).astype(np.float32)
+    path = tmp_path / "model.txt"
+    model.save_model(path)
+    done = sardonyx.convert(path, tmp_path / "model.onnx")
+    assert done.report is not None
+    assert (done.report.verdict, done.report.oracle) == ("verified", f"lightgbm {lightgbm.__version__}")
+    assert_says(done.model, {"X": x}, {"variable": model.predict(x)[:, None]})
+
+
+@pytest.mark.parametrize("boosting", ["gbdt", "rf"])
+def test_some_iterations(boosting: str, tmp_path: Path) -> None:
+    """Files of iterations from the middle: the model that LightGBM makes of them."""
+    more = {"bagging_freq": 1, "bagging_fraction": 0.6} if boosting == "rf" else {}
+    model = objective("multiclass", boosting=boosting, rounds=8, **more)
+    path = tmp_path / "model.txt"
+    model.save_model(path, num_iteration=3, start_iteration=2)
+    part = lightgbm.Booster(model_file=path)
+    assert part.num_trees() == 9
+    x = rows(9).astype(np.float32)
+    converted = read(path)
+    want = part.predict(x)
+    assert_says(converted.model, {"X": x}, {"label": want.argmax(axis=1), "probabilities": want})
+    assert_right(path)
 
 
 @pytest.mark.parametrize("name", ["regression", "binary", "multiclass", "multiclassova", "poisson"])
@@ -152,6 +215,22 @@ def test_linear_trees(name: str) -> None:
     if name == "regression":
         x[::3, 1] = np.nan
         assert_says(read(model).model, {"X": x}, {"variable": model.predict(x)[:, None]})
+
+
+def test_the_first_of_certain_classes() -> None:
+    """Scores of 40 and 60 are both probabilities of 1."""
+    # Without the sizes by which LightGBM finds trees whose text has not changed.
+    text = re.sub(r"^tree_sizes=.*\n", "", objective("multiclassova").model_to_string(), flags=re.MULTILINE)
+    for value, tree in ((40, 0), (60, 1), (-1, 2)):
+        part = text.index(f"Tree={tree}\n")
+        at = text.index("leaf_value=", part)
+        end = text.index("\n", at)
+        text = text[:at] + "leaf_value=" + " ".join([str(value)] * len(text[at:end].split())) + text[end:]
+    model = lightgbm.Booster(model_str=text)
+    want = model.predict(X)
+    assert (want[:, :2] == 1).all()
+    converted = read(model)
+    assert_says(converted.model, {"X": X.astype(np.float32)}, {"label": want.argmax(axis=1), "probabilities": want})
 
 
 def test_wrappers() -> None:

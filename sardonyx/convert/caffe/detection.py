@@ -11,7 +11,8 @@ from sardonyx.convert.caffe.layers import Call, Rule
 from sardonyx.convert.caffe.prototxt import Message
 from sardonyx.convert.shaped import Array, Tensor, Unsupported
 
-_MAX_BOXES = 4_000_000
+MAX_BOXES = 1_000_000
+"""Of a network; SSD 512 has 24,564."""
 _FLOAT, _INT64 = int(ir.DataType.FLOAT), int(ir.DataType.INT64)
 
 
@@ -59,7 +60,7 @@ def _prior_box(c: Call) -> list[Tensor]:
     step = _either(c.p, "step", ("step_h", "step_w"))
     step = step if all(step) else [size[0] / rows, size[1] / columns]
     boxes, offset = _prior_sizes(c.p), c.p.float("offset", 0.5)
-    if rows * columns * len(boxes) > _MAX_BOXES:
+    if rows * columns * len(boxes) > MAX_BOXES:
         raise Unsupported(f"it would have {rows * columns * len(boxes):,} boxes")
     y, x = np.meshgrid((np.arange(rows) + offset) * step[0], (np.arange(columns) + offset) * step[1], indexing="ij")
     centres = np.stack([x, y], axis=-1)[:, :, None]

@@ -149,7 +149,7 @@ def _pooling(s: Step) -> list[Array]:
     counts = []
     for size, k, t, n in zip((height, width), kernel, stride, pad, strict=True):
         count = math.floor((size + 2 * n - k) / t + (0 if not up else 1 - 1e-9)) + 1
-        counts.append(count - 1 if n and (count - 1) * t >= size + n else count)
+        counts.append(count - 1 if any(pad) and (count - 1) * t >= size + n else count)
     result = np.zeros((*s.x.shape[:2], *counts))
     for i, j in np.ndindex(*counts):
         top, left = i * stride[0] - pad[0], j * stride[1] - pad[1]
@@ -347,12 +347,19 @@ def _argmax(s: Step) -> list[Array]:
     top, both = p.int("top_k", 1), p.bool("out_max_val", False)
     if "axis" in p.fields:
         axis = p.int("axis", 0)
-        index = np.take(np.argsort(-s.x, axis, kind="stable"), range(top), axis)
+        index = _best(s.x, axis, top)
         return [np.take_along_axis(s.x, index, axis) if both else index.astype(float)]
     rows = s.x.reshape(len(s.x), -1)
-    index = np.argsort(-rows, 1, kind="stable")[:, :top]
+    index = _best(rows, 1, top)
     parts = [index.astype(float), np.take_along_axis(rows, index, 1)]
-    return [np.stack(parts[: 1 + both], 1)]
+    found = np.stack(parts[: 1 + both], 1)
+    return [found.reshape(*found.shape, *[1] * (s.x.ndim - 3))]
+
+
+def _best(x: Array, axis: int, top: int) -> Array:
+    """Where the largest are, as pairs of value and index compare: the last of equal ones first."""
+    places = np.moveaxis(np.broadcast_to(np.arange(x.shape[axis]), np.moveaxis(x, axis, -1).shape), -1, axis)
+    return np.take(np.flip(np.lexsort((places, x), axis), axis), range(top), axis)
 
 
 def _tile(s: Step) -> list[Array]:

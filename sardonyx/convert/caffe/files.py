@@ -40,7 +40,7 @@ message Net { bytes name = 1; repeated V1 layers = 2; repeated Layer layer = 100
 """What is read of caffe.proto (BVLC/caffe and NVIDIA/caffe): names and blobs. Weights stay packed as they lie."""
 
 _RAW = {0: "f8", 1: "f4", 2: "f2"}
-_MAX_TEXT = 64 * 2**20
+_MAX_TEXT = 4 * 2**20
 _MAX_FILES = 500
 _V1_TYPES = {
     "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data", "INNER_PRODUCT": "InnerProduct",
@@ -141,10 +141,10 @@ def read_structure(path: Path) -> Message:
 def read_weights(path: Path) -> tuple[str, dict[str, list[Array]]]:
     """The network's name and the weights by layer in a caffemodel."""
     try:
-        data = path.read_bytes()
+        # Nobody holds the bytes once they are parsed: they are as many as the weights.
+        net = schema().parse(path.read_bytes(), "Net", str(path))
     except OSError as error:
         raise ModelFileError("the file cannot be read", where=str(path), got=error.strerror) from error
-    net = schema().parse(data, "Net", str(path))
     layers = [(item.layer.name or item.name, [*item.layer.blobs, *item.blobs]) for item in net.layers]
     layers += [(item.name, item.blobs) for item in net.layer]
     weights = {_text(name): [_array(blob, str(path), _text(name)) for blob in blobs] for name, blobs in layers if blobs}

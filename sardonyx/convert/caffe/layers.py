@@ -18,12 +18,16 @@ from sardonyx.convert.shaped import Array, Emitter, Shape, Tensor, Unsupported, 
 
 @dataclass
 class Call(Emitter):
-    """One layer that is emitted: its options `p`, its inputs, its weights, and how many outputs it has."""
+    """One layer that is emitted: its options `p`, its inputs, its weights, and how many outputs it has.
+
+    `taken` is how many of the weights were asked for.
+    """
 
     p: Message = field(default_factory=Message)
     inputs: Sequence[Tensor] = ()
     blobs: Sequence[Array] = ()
     tops: int = 1
+    taken: int = 0
 
     @property
     def x(self) -> Tensor:
@@ -37,9 +41,10 @@ class Call(Emitter):
         if index >= len(self.blobs):
             raise Unsupported(f"the caffemodel holds {len(self.blobs)} blobs for it, expected more")
         stored = self.blobs[index]
+        self.taken = max(self.taken, index + 1)
         if [dim for dim in stored.shape if dim != 1] != [dim for dim in shape if dim != 1]:
             raise Unsupported(f"its blob {index} has shape {text(stored.shape)}, expected {text(tuple(shape))}")
-        return stored.astype(np.float32).reshape(tuple(shape))
+        return stored.astype(np.float32, copy=False).reshape(tuple(shape))
 
     def weight(self, index: int, shape: Sequence[int], tag: str) -> ir.Value:
         """A weight as a constant `layer/tag`."""
@@ -379,21 +384,29 @@ def _reduction(c: Call) -> list[Tensor]:
 
 
 def _argmax(c: Call) -> list[Tensor]:
-    """Indices as floats, with an axis the largest along it, else of everything of an item as [N, 1 or 2, k]."""
+    """Indices as floats, with an axis the largest along it, else of everything of an item as [N, 1 or 2, k, 1...].
+
+    Of equal elements Caffe takes the last (it sorts pairs of value and index), TopK the first: it gets them reversed.
+    """
     top, both = c.p.int("top_k", 1), c.p.bool("out_max_val", False)
     along = c.x.axis(c.p.int("axis", 0)) if "axis" in c.p.fields else None
-    x = c.x if along is not None else c.reshape(c.x, (c.x.shape[0], 1, _product(c.x.shape[1:])), "flat")
+    ones = (1,) * (c.x.rank - 3)
+    x = c.x if along is not None else c.reshape(c.x, (c.x.shape[0], 1, _product(c.x.shape[1:]), *ones), "flat")
     axis = 2 if along is None else along
-    if top > (x.shape[axis] or 2**31):
+    size = x.known(axis)[0]
+    if not 1 <= top <= size:
         raise Unsupported(f"top_k is {top} for an input of shape {text(x.shape)}")
-    best, index = c.nodes("TopK", [x.value, c.constant("k", [top], np.int64)], 2, "best", axis=axis)
+    bounds = [c.constant(f"reverse_{k}", [v], np.int64) for k, v in enumerate((-1, -(2**62), axis, -1))]
+    turned = c.node("Slice", [x.value, *bounds], "reversed")
+    best, index = c.nodes("TopK", [turned, c.constant("k", [top], np.int64)], 2, "best", axis=axis)
     shape = (*x.shape[:axis], top, *x.shape[axis + 1 :])
     if along is not None and both:
         return [c.tensor(c.node("Identity", [best]), shape)]
-    place = c.node("Cast", [index], "index" if both else "", to=int(ir.DataType.FLOAT))
+    index = c.node("Sub", [c.constant("last", size - 1, np.int64), index], "index")
+    place = c.node("Cast", [index], "place" if both else "", to=int(ir.DataType.FLOAT))
     if not both:
         return [c.tensor(place, shape)]
-    return [c.tensor(c.node("Concat", [place, best], axis=1), (shape[0], 2, top))]
+    return [c.tensor(c.node("Concat", [place, best], axis=1), (shape[0], 2, top, *ones))]
 
 
 def _tile(c: Call) -> list[Tensor]:

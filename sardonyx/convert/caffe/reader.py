@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from sardonyx.convert.base import Converted, Options, Oracle, Source
 from sardonyx.convert.caffe import detection, layers, windows
+from sardonyx.convert.caffe.detection import MAX_BOXES
 from sardonyx.convert.caffe.files import Layer, Network, open_network
 from sardonyx.convert.caffe.layers import Call
 from sardonyx.convert.caffe.prototxt import Message
@@ -93,6 +94,7 @@ class _Conversion:
     values: dict[str, Tensor | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     shown: dict[str, str] = field(default_factory=dict)
+    boxes: int = 0
     stored: dict[str, int] = field(default_factory=dict)  # the prototxt's batches, of inputs where it is open
 
     def __post_init__(self) -> None:
@@ -112,11 +114,11 @@ class _Conversion:
             if layer.type in DATA:
                 self._data(graph, layer, wanted)
                 continue
-            for name in layer.bottoms:
-                unused.pop(name, None)
             if layer.type in TRAINING:
                 self.notes.append(f"the layer {layer.name!r} ({layer.type}) is left out, since it needs labels")
                 continue
+            for name in layer.bottoms:
+                unused.pop(name, None)
             self._layer(graph, layer)
             unused |= dict.fromkeys(layer.tops)
         self.problems.check()
@@ -200,6 +202,12 @@ class _Conversion:
             if found:
                 self.shown[found[i].value.name or ""] = layer.name
 
+    def _count_boxes(self, boxes: Tensor) -> None:
+        """Priors are constants that no file holds: a short text could ask for more than fits into memory."""
+        self.boxes += boxes.known(2)[0] // 4
+        if self.boxes > MAX_BOXES:
+            raise ConversionError(f"it has more than {MAX_BOXES:,} prior boxes", where=self.where)
+
     def _emit(self, graph: GraphBuilder, layer: Layer) -> list[Tensor] | None:
         if layer.type not in RULES:
             raise Unsupported("layers of this type are not supported")
@@ -217,6 +225,10 @@ class _Conversion:
         call = Call(graph, layer.name, p, given, self.network.weights.get(layer.name, ()), len(layer.tops))
         found = rule(call)
         _check_read(layer, field_name, p)
+        if len(call.blobs) > call.taken:
+            raise Unsupported(f"the caffemodel holds {len(call.blobs)} blobs for it, expected {call.taken}")
+        if layer.type == "PriorBox":
+            self._count_boxes(found[0])
         if len(found) != len(layer.tops):
             raise Unsupported(f"it has {len(layer.tops)} outputs, expected {len(found)}")
         return found

@@ -80,16 +80,17 @@ def _pair(p: Message, name: str, default: int | None) -> list[int]:
     return [size for size in sizes if size is not None]
 
 
-def pooled_size(size: int, kernel: int, stride: int, pad: int, up: bool) -> tuple[int, int]:
+def pooled_size(size: int, kernel: int, stride: int, pad: int, *, up: bool, cut: bool) -> tuple[int, int]:
     """How many windows fit, and the zeros after the end that the last one covers (PoolingLayer::Reshape).
 
+    `up` counts a window that is not whole; with `cut`, where either axis is padded, not if it lies in the padding.
     Raises Unsupported where a window would hold nothing.
     """
     span = size + 2 * pad - kernel
     if span < 0 or pad >= kernel:
         raise Unsupported(f"a window of {kernel} with a padding of {pad} does not fit an input of {size}")
     count = (-(-span // stride) if up else span // stride) + 1
-    if pad and (count - 1) * stride >= size + pad:
+    if cut and (count - 1) * stride >= size + pad:
         count -= 1
     if (count - 1) * stride - pad >= size:
         raise Unsupported(f"its last window lies outside the input of {size}; Caffe gives no meaningful value there")
@@ -111,7 +112,7 @@ def _pooling(c: Call) -> list[Tensor]:
         return [c.tensor(c.node(f"Global{top}Pool", [x.value]), (*x.shape[:2], 1, 1))]
     kernel, stride, pad = _pair(c.p, "kernel_size", None), _pair(c.p, "stride", 1), _pair(c.p, "pad", 0)
     axes = zip(x.known(2, 3), kernel, stride, pad, strict=True)
-    found = [pooled_size(size, k, s, p, up) for size, k, s, p in axes]
+    found = [pooled_size(size, k, s, p, up=up, cut=any(pad)) for size, k, s, p in axes]
     sizes, after = [count for count, _ in found], [end for _, end in found]
     shape = (*x.shape[:2], *sizes)
     if method == "MAX":

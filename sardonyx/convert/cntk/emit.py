@@ -1,4 +1,4 @@
-"""What each operator of CNTK is in ONNX. One rule an operator, in `RULES`; windows and sequences have files of their own.
+"""What each operator of CNTK is in ONNX. One rule an operator, in `RULES`; `windows` and `sequences` have the rest.
 
 Values are [*dynamic axes, *shape]. CNTK's arithmetic guards its ends, and so do the rules: the logarithm of what is
 below 1e-37 is -85.1, the reciprocal of 0 is 0, and negative numbers have the root 0 (TensorOps.h, CommonMatrix.h).
@@ -149,8 +149,8 @@ class Call:
         sizes = [0] * len(x.dynamic) + [-1 if dim is None else dim for dim in shape]
         if sizes.count(-1) > 1:
             raise Unsupported(f"a shape with several open sizes: {text(tuple(shape))}")
-        return self.made(self.node("Reshape", [x.value, self.constant(f"{tag}_to", sizes, np.int64)], tag or "reshaped"),
-                         x.dynamic, shape)  # fmt: skip
+        value = self.node("Reshape", [x.value, self.constant(f"{tag}_to", sizes, np.int64)], tag or "reshaped")
+        return self.made(value, x.dynamic, shape)
 
     def ranked(self, x: Sample, rank: int, tag: str) -> Sample:
         """`x` with static axes of size 1 in front, so that there are `rank`."""
@@ -262,6 +262,12 @@ def _clip(c: Call) -> list[Sample]:
     values, dynamic, shape = aligned(c, [c.operand(0), c.operand(1), c.operand(2)])
     low = c.node("Max", values[:2], "low")
     return [c.made(c.node("Min", [low, values[2]]), dynamic, shape)]
+
+
+def _cast(c: Call) -> list[Sample]:
+    if c.option("newDataType", int) not in (1, 2):  # float and double
+        raise Unsupported("only floats of 32 and 64 bits are supported")
+    return _same(c)
 
 
 def _same(c: Call) -> list[Sample]:
@@ -411,7 +417,7 @@ def _splice(c: Call) -> list[Sample]:
     if not 0 <= place < rank or rank > 12 or any(shape[place] is None for shape in shapes):
         raise Unsupported("its axis is out of range")
     # Other axes of size 1 are repeated, as elementwise operators do.
-    rest = broadcast([shape[:place] + (1,) + shape[place + 1 :] for shape in shapes])
+    rest = broadcast([(*shape[:place], 1, *shape[place + 1 :]) for shape in shapes])
     parts = []
     for i, (x, shape) in enumerate(zip(c.operands, shapes, strict=True)):
         whole = (*rest[:place], shape[place], *rest[place + 1 :])
@@ -426,12 +432,14 @@ def _splice(c: Call) -> list[Sample]:
 
 def expand(c: Call, x: Sample, shape: Shape, like: Sample | None, tag: str) -> ir.Value:
     """`x` repeated to that static shape and to the dynamic axes of `like`."""
-    if None in shape:
+    own = (1,) * (len(shape) - x.rank) + x.shape
+    if any(want is None and have != want for have, want in zip(own, shape, strict=True)):
         raise Unsupported(f"it repeats its input to {text(shape)}")
+    static = [1 if have == want else want for have, want in zip(own, shape, strict=True)]
     ahead: list[ir.Value] = []
     if like is not None:
         ahead = [c.node("Shape", [like.value], f"{tag}_dynamic", start=0, end=len(like.dynamic))]
-    sizes = c.node("Concat", [*ahead, c.constant(f"{tag}_static", list(shape), np.int64)], f"{tag}_sizes", axis=0)
+    sizes = c.node("Concat", [*ahead, c.constant(f"{tag}_static", static, np.int64)], f"{tag}_sizes", axis=0)
     return c.node("Expand", [x.value, sizes], tag)
 
 
@@ -485,6 +493,12 @@ def _crop(c: Call) -> list[Sample]:
         raise Unsupported("it crops beyond its input")
     parts = [c.constant(f"crop_{i}", part, np.int64) for i, part in enumerate((starts, ends, [-2, -1]))]
     return [c.made(c.node("Slice", [x.value, *parts]), x.dynamic, shape)]
+
+
+def _filled(c: Call) -> list[Sample]:
+    x = c.operand()
+    sizes = c.node("Shape", [x.value], "sizes")
+    return [c.like(x, c.node("Expand", [c.constant("fill", c.option("fillValue", float)), sizes]))]
 
 
 # ---- products --------------------------------------------------------------------------------------------------------
@@ -587,5 +601,5 @@ RULES: dict[str, Rule] = {
     "Clip": _clip, "Softmax": _over_all("Softmax"), "LogSoftmax": _over_all("LogSoftmax"),
     "Hardmax": _over_all("Hardmax"), "ReduceElements": _reduce, "CosDistance": _cosine, "Reshape": _reshape,
     "TransposeAxes": _transpose, "Slice": _slice, "Splice": _splice, "Squeeze": _squeeze, "Pad": _pad, "Crop": _crop,
-    "Times": _times, "TransposeTimes": _transpose_times, "Gather": _gather, "OneHotOp": _one_hot, "TopK": _top,
+    "Times": _times, "TransposeTimes": _transpose_times, "Gather": _gather, "OneHotOp": _one_hot, "TopK": _top, "Cast": _cast, "ConstantOp": _filled,
 }  # fmt: skip

@@ -63,7 +63,9 @@ class Evaluation:
         if function.op == "GatherPacked":
             results = [self._packed(function, known)]
         else:
-            results = RULES[function.op](Given(function, [known[uid] for uid in function.inputs]))
+            # Lengths that ToSequence may be given are those of the array.
+            used = function.inputs[:1] if function.op == "ToSequence" else function.inputs
+            results = RULES[function.op](Given(function, [known[uid] for uid in used]))
         return {function.output(i): item for i, item in enumerate(results)}
 
     def _loop(self, group: Sequence[Function], known: Mapping[str, Item]) -> dict[str, Item]:
@@ -187,7 +189,7 @@ def _hardmax(x: Array) -> Array:
 
 def _log_sum(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     top = x.max(axis, keepdims=True)
-    total = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
+    total: Array = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
     return total if keepdims else np.squeeze(total, axis)
 
 
@@ -388,16 +390,20 @@ def _scattered(g: Given, weights: Array, rows: Array) -> Array:
         (n - 1) * s + (1 if auto else k - low - high)
         for n, s, k, auto, low, high in zip(rows.shape[2:], strides, weights.shape[2:], autos, lows, highs, strict=True)
     ]  # fmt: skip
-    places = [_places(size, k, s, 1, auto, (low, high), False)
-              for size, k, s, auto, low, high in zip(sizes, weights.shape[2:], strides, autos, lows, highs, strict=True)]  # fmt: skip
+    places = [
+        _places(size, k, s, 1, auto, (low, high), False)
+        for size, k, s, auto, low, high in zip(sizes, weights.shape[2:], strides, autos, lows, highs, strict=True)
+    ]
     margin = [k + s for k, s in zip(weights.shape[2:], strides, strict=True)]
     result = np.zeros((len(rows), weights.shape[1], *(n + 2 * m for n, m in zip(sizes, margin, strict=True))))
+    whole = slice(None)
     for offsets in itertools.product(*map(range, weights.shape[2:])):
         target = np.ix_(*(place[:, k] + m for place, k, m in zip(places, offsets, margin, strict=True)))
-        result[(slice(None), slice(None), *target)] += np.einsum(
-            "nc...,co->no...", rows, weights[(slice(None), slice(None), *offsets)]
-        )
-    return result[(slice(None), slice(None), *(slice(m, m + n) for n, m in zip(sizes, margin, strict=True)))]
+        index: tuple[Any, ...] = (whole, whole, *target)
+        taps: tuple[Any, ...] = (whole, whole, *offsets)
+        result[index] += np.einsum("nc...,co->no...", rows, weights[taps])
+    inside = tuple(slice(m, m + n) for n, m in zip(sizes, margin, strict=True))
+    return np.asarray(result[(whole, whole, *inside)])
 
 
 def _pooling(g: Given) -> list[Item]:
@@ -460,7 +466,8 @@ RULES: dict[str, Rule] = {
     "Minus": _map(np.subtract), "ElementTimes": _map(np.multiply), "Pow": _map(np.power), "LogPlus": _map(np.logaddexp),
     "Equal": _map(np.equal), "NotEqual": _map(np.not_equal), "Less": _map(np.less), "LessEqual": _map(np.less_equal),
     "Greater": _map(np.greater), "GreaterEqual": _map(np.greater_equal),
-    "Select": _map(lambda flag, x, y: np.where(flag != 0, x, y)), "Clip": _map(lambda x, a, b: np.minimum(np.maximum(x, a), b)),
+    "Select": _map(lambda flag, x, y: np.where(flag != 0, x, y)),
+    "Clip": _map(lambda x, a, b: np.minimum(np.maximum(x, a), b)),
     "CosDistance": _map(_cosine), "Softmax": _flat(_softmax), "Hardmax": _flat(_hardmax),
     "LogSoftmax": _flat(lambda x: x - _log_sum(x, (-1,), True)), "ReduceElements": _reduce, "Times": _times,
     "TransposeTimes": _times, "Reshape": _reshape, "TransposeAxes": _transpose, "Slice": _slice, "Splice": _splice,
@@ -469,6 +476,8 @@ RULES: dict[str, Rule] = {
     "PastValue": _delay, "FutureValue": _delay, "ReconcileDynamicAxis": _reconcile,
     "ELU": lambda g: [replace(g.items[0], array=np.where(
         g.items[0].array < 0, g.get("alpha", 1.0) * np.expm1(g.items[0].array), g.items[0].array))],
-    "UnpackSequenceOp": lambda g: [replace(g.items[0], dynamic=1)], "ToSequence": lambda g: [replace(g.items[0], dynamic=2)],
-    **dict.fromkeys(("Pass", "NoOp", "StopGradient", "Dropout"), _same),
+    "UnpackSequenceOp": lambda g: [replace(g.items[0], dynamic=1), Item(np.ones(g.items[0].array.shape[:2]), 1)],
+    "ConstantOp": lambda g: [replace(g.items[0], array=np.full_like(g.items[0].array, g.get("fillValue")))],
+    "ToSequence": lambda g: [replace(g.items[0], dynamic=2)],
+    **dict.fromkeys(("Pass", "NoOp", "StopGradient", "Dropout", "Cast"), _same),
 }  # fmt: skip

@@ -55,22 +55,19 @@ SCHEMA = Schema(
     """,
 )
 
-OPERATORS = {
-    number: name
-    for start, names in (
-        (0, "Negate Sigmoid Tanh ReLU Exp Log Sqrt Floor Abs Reciprocal Softmax Hardmax TransposeAxes Where Slice Dropout "
-            "Reshape Pooling SumAll Plus Minus ElementTimes Equal NotEqual Less LessEqual Greater GreaterEqual PackedIndex "
-            "GatherPacked ScatterPacked Times TransposeTimes Convolution SquaredError CrossEntropyWithSoftmax "
-            "ClassificationError PastValue FutureValue ReduceElements BatchNormalization Clip Select Splice Combine "
-            "RandomSample RandomSampleInclusionFrequency ROIPooling Logistic OptimizedRNNStack ReconcileDynamicAxis "
-            "LogSoftmax LogPlus CosDistance Sin Cos Pass Block Unpooling LambdaRank NDCG EditDistanceError NoOp "
-            "LabelsToGraph StopGradient ELU ForwardBackward CosDistanceWithNegativeSamples OneHotOp Pow ToSequence "
-            "ToSequenceLike UnpackSequenceOp Assign Gather StableSigmoid RandomDistribution Sinh Cosh UnpackBatch ToBatch "
-            "Asin Acos Pad Crop Atanh Asinh TopK Squeeze ConstantOp LatticeSequenceWithSoftmax Cast EyeLikeOp "
-            "CustomProxyOp StraightThrough Tan Atan ConvolutionSequenceShape"),
-    )
-    for number, name in enumerate(names.split(), start)
-}  # fmt: skip
+_NAMES = """
+    Negate Sigmoid Tanh ReLU Exp Log Sqrt Floor Abs Reciprocal Softmax Hardmax TransposeAxes Where Slice Dropout
+    Reshape Pooling SumAll Plus Minus ElementTimes Equal NotEqual Less LessEqual Greater GreaterEqual PackedIndex
+    GatherPacked ScatterPacked Times TransposeTimes Convolution SquaredError CrossEntropyWithSoftmax
+    ClassificationError PastValue FutureValue ReduceElements BatchNormalization Clip Select Splice Combine
+    RandomSample RandomSampleInclusionFrequency ROIPooling Logistic OptimizedRNNStack ReconcileDynamicAxis
+    LogSoftmax LogPlus CosDistance Sin Cos Pass Block Unpooling LambdaRank NDCG EditDistanceError NoOp LabelsToGraph
+    StopGradient ELU ForwardBackward CosDistanceWithNegativeSamples OneHotOp Pow ToSequence ToSequenceLike
+    UnpackSequenceOp Assign Gather StableSigmoid RandomDistribution Sinh Cosh UnpackBatch ToBatch Asin Acos Pad Crop
+    Atanh Asinh TopK Squeeze ConstantOp LatticeSequenceWithSoftmax Cast EyeLikeOp CustomProxyOp StraightThrough Tan
+    Atan ConvolutionSequenceShape
+"""
+OPERATORS = dict(enumerate(_NAMES.split()))
 """PrimitiveOpType's names by number (PrimitiveOpType.h of 2.7)."""
 
 INPUT, OUTPUT, PARAMETER, CONSTANT, PLACEHOLDER = range(5)
@@ -281,8 +278,8 @@ class _Reading:
                         "an operator's input is missing", where=self.where, got=f"{function.uid}: {uid}"
                     )
         version = self.whole.get("version")
-        return Network(known, functions, self.outputs(stored), results, told, version if isinstance(version, int) else 0,
-                       layers)  # fmt: skip
+        number = version if isinstance(version, int) else 0
+        return Network(known, functions, self.outputs(stored), results, told, number, layers)
 
     def dictionary(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,8 +65,8 @@ class _Conversion:
         made = {value.name for node in model.graph for value in node.outputs}
         return Converted(
             model, f"CNTK 2 (function version {self.network.version})", oracles=[self._oracle(groups)],
-            layers={name: shown for name, shown in self.shown.items() if name in made}, make_inputs=self._make_inputs(model),
-            notes=self._notes(),
+            layers={name: shown for name, shown in self.shown.items() if name in made},
+            make_inputs=self._make_inputs(model), notes=self._notes(),
         )  # fmt: skip
 
     def _outputs(self) -> dict[str, str]:
@@ -251,7 +251,7 @@ class _Conversion:
 # ---- order -----------------------------------------------------------------------------------------------------------
 
 
-def _groups(network: Network, outputs: Iterator[str] | Sequence[str]) -> Iterator[list[Function]]:
+def _groups(network: Network, outputs: Iterable[str]) -> Iterator[list[Function]]:
     """Operators that the outputs depend on in the order of their computation, those of a loop together.
 
     Tarjan's strongly connected components, without recursion.

@@ -78,17 +78,23 @@ def _unpack(c: Call) -> list[Sample]:
     c.ignore("sequenceUnpackPaddingValue")
     if len(x.dynamic) != 2:
         raise Unsupported("its input is no sequence")
+    values = [c.made(c.node("Identity", [x.value]), x.dynamic[:1], (None, *x.shape))]
     if not c.option("sequenceUnpackSuppressMaskOutput", bool, False):
-        raise Unsupported("a mask of what is padded is not supported")
-    return [c.made(c.node("Identity", [x.value]), x.dynamic[:1], (None, *x.shape))]
+        sizes = c.node("Shape", [x.value], "sizes", start=0, end=2)
+        values.append(c.made(c.node("Expand", [c.constant("one", 1.0), sizes], "mask"), x.dynamic[:1], (None,)))
+    return values
 
 
 def _to_sequence(c: Call) -> list[Sample]:
-    """A static axis as the sequence, without lengths of its own."""
+    """A static axis as the sequence. Lengths may be those that a convolution over a sequence gives, which all agree."""
     x = c.operand()
     axes = c.options("newDynamicAxes", Axis) if c.has("newDynamicAxes") else []
     c.ignore("newDynamicAxes", "sequenceAxisNamePrefix", "sequenceAxis")
-    if len(c.operands) > 1 or len(x.dynamic) != 1 or not x.rank:
+    lengths = c.network.maker(c.function.inputs[1]) if len(c.function.inputs) > 1 else None
+    while lengths is not None and lengths.op == "StopGradient":
+        lengths = c.network.maker(lengths.inputs[0])
+    counted = lengths is not None and lengths.op == "ConvolutionSequenceShape"
+    if len(c.function.inputs) != 1 + counted or len(x.dynamic) != 1 or not x.rank:
         raise Unsupported("sequences with lengths that are computed are not supported")
     names = tuple(axis.name for axis in reversed(axes)) or (BATCH, f"{c.function.uid}_sequence")
     if len(names) != 2:
@@ -96,7 +102,7 @@ def _to_sequence(c: Call) -> list[Sample]:
     return [c.made(c.node("Identity", [x.value]), names, x.shape[1:])]
 
 
-# ---- steps chosen by their place ---------------------------------------------------------------------------------------
+# ---- steps chosen by their place -------------------------------------------------------------------------------------
 
 
 def _gather_packed(c: Call) -> list[Sample]:
@@ -216,13 +222,13 @@ RULES: dict[str, Rule] = {
     "PastValue": _delay, "FutureValue": _delay, "ReconcileDynamicAxis": _reconcile, "UnpackSequenceOp": _unpack,
     "ToSequence": _to_sequence, "GatherPacked": _gather_packed,
 }  # fmt: skip
-READ_WITH_OTHERS = ("Where", "PackedIndex")
-"""Operators that GatherPacked reads."""
+READ_WITH_OTHERS = ("ConvolutionSequenceShape", "PackedIndex", "Where")
+"""Operators that GatherPacked and ToSequence read."""
 
 
 def dependencies(function: Function) -> tuple[str, ...]:
     """The inputs that an operator computes with."""
-    return function.inputs[:1] if function.op == "GatherPacked" else function.inputs
+    return function.inputs[:1] if function.op in ("GatherPacked", "ToSequence") else function.inputs
 
 
 def scan(graph: GraphBuilder, loop: Loop, emit: Emit) -> dict[str, Sample]:

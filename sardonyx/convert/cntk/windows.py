@@ -1,8 +1,8 @@
 """Convolution, pooling and batch normalisation.
 
-Padding is CNTK's (ConvolveGeometry.h). With automatic padding an axis of n elements gives 1 + (n - 1) // stride results,
-whose windows' centres stand so that as many elements are left before the first as after the last; with a kernel of
-even size the centre is the lower of the two. That may begin windows inside the input.
+Padding is CNTK's (ConvolveGeometry.h). With automatic padding an axis of n elements gives 1 + (n - 1) // stride
+results, whose windows' centres stand so that as many elements are left before the first as after the last; with a
+kernel of even size the centre is the lower of the two. That may begin windows inside the input.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ import numpy as np
 from sardonyx.convert.cntk.emit import Call, Rule, Sample
 from sardonyx.convert.shaped import Unsupported, text
 
+_END = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True)
 class Window:
     """How windows lie along one axis of `size` elements: padding before and after (negative: elements left out)."""
 
-    size: int
+    size: int | None
     kernel: int
     stride: int
     dilation: int
-    count: int
+    count: int | None
     before: int
     after: int
 
     @classmethod
     def along(
         cls,
-        size: int,
+        size: int | None,
         kernel: int,
         stride: int,
         dilation: int = 1,
@@ -41,10 +43,15 @@ class Window:
         pads: tuple[int, int],
         ceil: bool = False,
     ) -> Window:
-        """By CNTK's rules. Raises Unsupported where it gives no result."""
-        if min(size, kernel, stride, dilation) < 1 or min(pads) < 0:
+        """By CNTK's rules; `size` and so `count` may be open. Raises Unsupported where it gives no result."""
+        if min(1 if size is None else size, kernel, stride, dilation) < 1 or min(pads) < 0:
             raise Unsupported("its windows have no sensible sizes")
         reach = (kernel - 1) * dilation + 1
+        if size is None:
+            if ceil or (auto and (stride > 1 or dilation > 1)):
+                raise Unsupported("how its windows lie depends on a size that is not known")
+            before, after = ((kernel - 1) // 2, kernel // 2) if auto else pads
+            return cls(size, kernel, stride, dilation, None, before, after)
         if auto:
             if dilation > 1 and kernel > 1:
                 # CNTK 2.7 has no dilation on CPUs, and how its GPUs centre such windows is not written down.
@@ -80,21 +87,22 @@ def _windows(c: Call, x: Sample, kernel: Sequence[int], ceil: bool = False) -> l
     return [
         Window.along(size, k, s, d, auto=bool(auto), pads=(low, high), ceil=ceil)
         for size, k, s, d, auto, low, high in zip(
-            x.known()[x.rank - rank :], kernel, strides, dilations, autos, lower, upper, strict=True)
+            x.shape[x.rank - rank :], kernel, strides, dilations, autos, lower, upper, strict=True)
     ]  # fmt: skip
 
 
 def _trimmed(c: Call, x: Sample, windows: Sequence[Window]) -> tuple[Sample, list[int]]:
     """`x` without what no window covers, on its last axes, and ONNX's pads."""
     starts = [max(0, -window.before) for window in windows]
-    ends = [window.size - max(0, -window.after) for window in windows]
+    ends = [_END if window.size is None else window.size - max(0, -window.after) for window in windows]
     pads = [max(0, window.before) for window in windows] + [max(0, window.after) for window in windows]
     if not any(starts) and all(window.after >= 0 or (window.before >= 0 and window.stride + window.after > 0)
                                for window in windows):  # fmt: skip
         return x, pads  # ONNX leaves out as much itself.
     axes = range(-len(windows), 0)
     parts = [c.constant(f"trim_{i}", part, np.int64) for i, part in enumerate((starts, ends, list(axes)))]
-    shape = [*x.shape[: x.rank - len(windows)], *(b - a for a, b in zip(starts, ends, strict=True))]
+    sizes = [None if window.size is None else b - a for window, a, b in zip(windows, starts, ends, strict=True)]
+    shape = [*x.shape[: x.rank - len(windows)], *sizes]
     return c.made(c.node("Slice", [x.value, *parts], "trimmed"), x.dynamic, shape), pads
 
 
@@ -106,15 +114,15 @@ class _Rows:
     origin: Sample
 
     @classmethod
-    def of(cls, c: Call, x: Sample, shape: Sequence[int]) -> _Rows:
+    def of(cls, c: Call, x: Sample, shape: Sequence[int | None]) -> _Rows:
         if len(x.dynamic) == 1:
             return cls(c.reshape(x, shape, "rows"), x)
-        if not x.dynamic:
-            raise Unsupported("its input is a constant")
+        if not x.dynamic or None in shape:
+            raise Unsupported(f"its input is a constant, or open in several dims: {text(x.shape)}")
         value = c.node("Reshape", [x.value, c.constant("rows_to", [-1, *shape], np.int64)], "rows")
         return cls(c.made(value, ("rows",), shape), x)
 
-    def back(self, c: Call, result: Sample, shape: Sequence[int]) -> Sample:
+    def back(self, c: Call, result: Sample, shape: Sequence[int | None]) -> Sample:
         if len(self.origin.dynamic) == 1:
             return c.reshape(c.made(result.value, self.origin.dynamic, result.shape), shape, "shaped")
         ahead = c.node("Shape", [self.origin.value], "dynamic", start=0, end=len(self.origin.dynamic))
@@ -148,18 +156,18 @@ def _convolved(c: Call, x: Sample, kernel: Sample) -> Sample:
     weights, groups = kernel.known(), c.option("groups", int, 1)
     asked = c.options("outputShape", int) if c.has("outputShape") else []
     c.asked.add("outputShape")
-    if weights[1] * groups != x.known()[0] or groups < 1 or weights[0] % groups:
+    if weights[1] * groups != x.shape[0] or groups < 1 or weights[0] % groups:
         raise Unsupported(f"a kernel of {weights[1]} channels and {groups} groups for {x.shape[0]} channels")
     channel, *windows = _all_windows(c, x, weights[1:])
     if groups == 1 and (channel.count != 1 or channel.before or channel.after):
         raise Unsupported("it slides over channels")
-    if any(window.kernel > window.size for window in windows):
+    if any(window.size is not None and window.kernel > window.size for window in windows):
         raise Unsupported("its kernel is larger than its input")
     shape = (weights[0], *(window.count for window in windows))
     if any(asked) and tuple(asked[::-1]) != shape:
         raise Unsupported(f"its output shape is not {text(shape)}")
     trimmed, pads = _trimmed(c, x, windows)
-    rows = _Rows.of(c, trimmed, trimmed.known())
+    rows = _Rows.of(c, trimmed, trimmed.shape)
     value = c.node(
         "Conv", [rows.value.value, kernel.value], kernel_shape=list(weights[2:]), group=groups, pads=pads,
         strides=[window.stride for window in windows], dilations=[window.dilation for window in windows],
@@ -169,7 +177,7 @@ def _convolved(c: Call, x: Sample, kernel: Sample) -> Sample:
 
 def _all_windows(c: Call, x: Sample, kernel: Sequence[int]) -> list[Window]:
     """Windows along channels and axes."""
-    channel = Sample(x.value, x.dynamic, (kernel[0], *x.known()[1:]))
+    channel = Sample(x.value, x.dynamic, (kernel[0], *x.shape[1:]))
     return _windows(c, channel, kernel)
 
 
@@ -222,7 +230,7 @@ def _pooling(c: Call) -> list[Sample]:
     if kind not in (_MAX, _AVERAGE) or not 0 < len(kernel) <= x.rank:
         raise Unsupported(f"pooling of type {kind} with a window of {len(kernel)} axes is not supported")
     windows = _windows(c, x, kernel, ceil)
-    if any(window.kernel > window.size for window in windows):
+    if any(window.size is None or window.kernel > window.size for window in windows):
         raise Unsupported("its window is larger than its input")
     if ceil and padding:
         raise Unsupported("padding that counts with sizes rounded up is not supported")

@@ -351,7 +351,11 @@ def _kernel(m: Model, vectors: Array) -> ir.Value:
     if kind == "rbfKernel":
         own = m.node("ReduceSumSquare", [rows, m.constant("axis", [1], np.int64)], "squares")
         twice = m.node("Mul", [products, m.constant("minus_two", -2.0)], "twice")
-        lengths = m.constant("lengths", (vectors**2).sum(1))
+        with np.errstate(over="ignore"):
+            squares = (vectors**2).sum(1)
+        if not np.isfinite(squares).all():
+            raise UnsupportedError("its support vectors are too far away for numbers to tell")
+        lengths = m.constant("lengths", squares)
         distance = m.node("Add", [m.node("Add", [twice, own], "partial"), lengths], "distances")
         return m.node("Exp", [m.node("Mul", [distance, m.constant("minus_gamma", -p.gamma)], "scaled")], "kernel")
     shifted = m.node(

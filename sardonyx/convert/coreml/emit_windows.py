@@ -199,7 +199,8 @@ def _layer_norm(e: Emitter) -> ir.Value:
     if gamma is None and None not in sizes:
         gamma = e.constant("gamma", np.ones([size or 0 for size in sizes]))
     if axes == list(range(axes[0], x.rank)) and gamma is not None:
-        return e.node("LayerNormalization", [x.value, gamma, extra[1]], axis=axes[0], epsilon=epsilon)
+        beta = [extra[1]] if extra[1] is not None else []  # onnxruntime 1.32 crashes over one that is there and empty
+        return e.node("LayerNormalization", [x.value, gamma, *beta], axis=axes[0], epsilon=epsilon)
     if extra != [None, None]:
         raise UnsupportedError("gamma and beta along axes that are not the last, or beta alone, are not supported")
     along = e.constant("axes", axes, np.int64)

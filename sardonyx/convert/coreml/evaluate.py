@@ -1,7 +1,8 @@
 """A CoreML model computed in float64, by what its format says: the oracle for converted models.
 
-CoreML itself runs on Apple's systems only. Operations of programs and networks are computed in NumPy by
-`evaluate_operations`, classical models and transformers by `evaluate_classical`.
+CoreML itself runs on Apple's systems only. Operations of programs are computed in NumPy by `evaluate_operations`,
+layers of networks by `evaluate_network`, `evaluate_recurrent` and `evaluate_exact`, classical models and transformers
+by `evaluate_classical`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import numpy as np
 
 from sardonyx.convert.base import Array, Values
 from sardonyx.convert.coreml import evaluate_classical
+from sardonyx.convert.coreml.evaluate_exact import LAYERS
+from sardonyx.convert.coreml.evaluate_network import Call
 from sardonyx.convert.coreml.evaluate_operations import RULES
 from sardonyx.convert.coreml.file import Files
-from sardonyx.convert.coreml.network import RECURRENT, Layer, kind_of
-from sardonyx.convert.coreml.network_exact import LAYERS
+from sardonyx.convert.coreml.network_base import RECURRENT, kind_of
 from sardonyx.convert.coreml.operations import Ref
 from sardonyx.convert.coreml.program import parse
 from sardonyx.convert.reading.protobuf import which
@@ -66,10 +68,9 @@ class Evaluation:
                 if item.featureName in (feature.name, "") and feature.type.HasField("imageType"):
                     known[feature.name] = _prepared(known[feature.name], item, feature.type.imageType.colorSpace)
         for proto in network.layers:
-            ranks = {name: value.ndim for name, value in known.items()}
-            layer = Layer(proto, None if exact else 5 if sequence else 4, ranks, optional)
-            LAYERS[kind_of(proto) or ""](layer)
-            run(layer.made, known)
+            given = [None if name in optional and name not in known else known[name] for name in proto.input]
+            made = LAYERS[kind_of(proto) or ""](Call(proto, given, None if exact else 5 if sequence else 4))
+            known |= zip(proto.output, made if isinstance(made, list) else [made], strict=False)
         found = {name: value for name, value in known.items() if name not in values}
         found |= self._described(model, network, known, exact, sequence)
         return found

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from sardonyx.convert.coreml.network import LEGACY, Layer, _ints, _number, _outputs, weights
+from sardonyx.convert.coreml.network import LEGACY
+from sardonyx.convert.coreml.network_base import Layer, ints, number, weights
+from sardonyx.convert.coreml.network_recurrent import RECURRENT_LAYERS
 from sardonyx.convert.coreml.operations import Given, Ref, Typed, UnsupportedError
 
 Rule = Callable[[Layer], None]
@@ -29,9 +31,9 @@ def _options(kind: str, **names: str) -> Rule:
         for key, name in names.items():
             value = getattr(layer.params, name)
             if isinstance(value, float):
-                given[key] = _number(value)
+                given[key] = number(value)
             else:
-                given[key] = np.array(value) if isinstance(value, bool | int) else _ints(value)
+                given[key] = np.array(value) if isinstance(value, bool | int) else ints(value)
         layer.op(kind, x=layer.x(), **given)
 
     return rule
@@ -43,7 +45,7 @@ def _truth(kind: str) -> Rule:
     def rule(layer: Layer) -> None:
         given: dict[str, Given] = {"x": layer.x()}
         if kind != "logical_not":
-            given["y"] = layer.x(1) if len(layer.proto.input) > 1 else _number(layer.params.alpha)
+            given["y"] = layer.x(1) if len(layer.proto.input) > 1 else number(layer.params.alpha)
         found = layer.step(kind, "truth", None, "bool", **given)
         layer.op("cast", x=found, dtype="fp32")
 
@@ -53,7 +55,7 @@ def _truth(kind: str) -> Rule:
 def _reduce(kind: str) -> Rule:
     def rule(layer: Layer) -> None:
         p = layer.params
-        axes: Mapping[str, Given] = {} if p.reduceAll else {"axes": _ints(p.axes)}
+        axes: Mapping[str, Given] = {} if p.reduceAll else {"axes": ints(p.axes)}
         layer.op(kind, x=layer.x(), keep_dims=np.array(bool(p.keepDims)), **axes)
 
     return rule
@@ -108,42 +110,42 @@ def _slice_static(layer: Layer) -> None:
     count = len(p.beginIds)
     lists = {"begin_mask": p.beginMasks, "end_mask": p.endMasks, "squeeze_mask": p.squeezeMasks}
     masks = {key: np.array(list(values) or [False] * count, bool) for key, values in lists.items()}
-    places = {"begin": _ints(p.beginIds), "end": _ints(p.endIds), "stride": _ints(p.strides)}
+    places = {"begin": ints(p.beginIds), "end": ints(p.endIds), "stride": ints(p.strides)}
     layer.op("slice_by_index", x=layer.x(), **places, **masks)
 
 
 def _squeeze(layer: Layer) -> None:
     p = layer.params
-    layer.op("squeeze", x=layer.x(), **({} if p.squeezeAll else {"axes": _ints(p.axes)}))
+    layer.op("squeeze", x=layer.x(), **({} if p.squeezeAll else {"axes": ints(p.axes)}))
 
 
 def _split_nd(layer: Layer) -> None:
     p = layer.params
-    sizes = {"split_sizes": _ints(p.splitSizes)} if p.splitSizes else {"num_splits": np.array(int(p.numSplits))}
-    layer.op("split", _outputs(layer), x=layer.x(), axis=np.array(int(p.axis)), **sizes)
+    sizes = {"split_sizes": ints(p.splitSizes)} if p.splitSizes else {"num_splits": np.array(int(p.numSplits))}
+    layer.op("split", layer.outputs(), x=layer.x(), axis=np.array(int(p.axis)), **sizes)
 
 
 def _reverse(layer: Layer) -> None:
-    layer.op("reverse", x=layer.x(), axes=_ints([axis for axis, turn in enumerate(layer.params.reverseDim) if turn]))
+    layer.op("reverse", x=layer.x(), axes=ints([axis for axis, turn in enumerate(layer.params.reverseDim) if turn]))
 
 
 def _constant_pad(layer: Layer) -> None:
     p = layer.params
     if p.padToGivenOutputSizeMode:
         raise UnsupportedError("padding to a given size is not supported")
-    layer.op("pad", x=layer.x(), pad=_ints(p.padAmounts), mode="constant", constant_val=_number(p.value))
+    layer.op("pad", x=layer.x(), pad=ints(p.padAmounts), mode="constant", constant_val=number(p.value))
 
 
 def _layer_norm(layer: Layer) -> None:
     p = layer.params
     sizes = [int(size) for size in p.normalizedShape]
     given = {key: weights(getattr(p, key), sizes) for key in ("gamma", "beta")}
-    layer.op("layer_norm", x=layer.x(), axes=_ints(range(-len(sizes), 0)), epsilon=_number(p.eps or 1e-5), **given)
+    layer.op("layer_norm", x=layer.x(), axes=ints(range(-len(sizes), 0)), epsilon=number(p.eps or 1e-5), **given)
 
 
 def _one_hot(layer: Layer) -> None:
     p = layer.params
-    numbers = {"on_value": _number(p.onValue), "off_value": _number(p.offValue)}
+    numbers = {"on_value": number(p.onValue), "off_value": number(p.offValue)}
     size = np.array(int(p.oneHotVectorSize))
     layer.op("one_hot", indices=layer.x(), one_hot_vector_size=size, axis=np.array(int(p.axis)), **numbers)
 
@@ -153,7 +155,7 @@ def _top_k(layer: Layer) -> None:
     if len(layer.proto.input) != 1:
         raise UnsupportedError("a number of elements that is computed is not supported")
     given = {"axis": np.array(int(p.axis)), "k": np.array(int(p.K)), "ascending": np.array(bool(p.useBottomK))}
-    layer.op("topk", _outputs(layer), x=layer.x(), **given)
+    layer.op("topk", layer.outputs(), x=layer.x(), **given)
 
 
 def _triangle(lower: bool) -> Rule:
@@ -169,11 +171,11 @@ def _triangle(lower: bool) -> Rule:
 def _fill_static(layer: Layer) -> None:
     p = layer.params
     shape = tuple(int(size) for size in p.targetShape)
-    layer.op("fill", [Typed(layer.typed().name, "float32", shape)], shape=_ints(shape), value=_number(p.value))
+    layer.op("fill", [Typed(layer.typed().name, "float32", shape)], shape=ints(shape), value=number(p.value))
 
 
 def _fill_like(layer: Layer) -> None:
-    layer.op("fill_like", ref_tensor=layer.x(), value=_number(layer.params.value))
+    layer.op("fill_like", ref_tensor=layer.x(), value=number(layer.params.value))
 
 
 def _gelu(layer: Layer) -> None:
@@ -215,6 +217,7 @@ _REDUCTIONS = {
 
 LAYERS: dict[str, Rule] = {
     **LEGACY,
+    **RECURRENT_LAYERS,
     **{name: _plain(name, "x") for name in _SAME},
     **{name: _plain(kind, "x", "y") for name, kind in _BROADCAST.items()},
     **{name: _truth(kind) for name, kind in _TRUTH.items()},

@@ -14,7 +14,7 @@ from sardonyx.convert.base import Converted, Options, Oracle, Source
 from sardonyx.convert.coreml import classical
 from sardonyx.convert.coreml.emit import OPERATIONS
 from sardonyx.convert.coreml.file import Files, open_files
-from sardonyx.convert.coreml.network import RECURRENT, Layer, kind_of
+from sardonyx.convert.coreml.network_base import RECURRENT, Layer, kind_of
 from sardonyx.convert.coreml.network_exact import LAYERS
 from sardonyx.convert.coreml.operations import Operations, Tensor, Typed, UnsupportedError, ir_type
 from sardonyx.convert.coreml.program import Program, parse

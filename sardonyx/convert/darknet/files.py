@@ -20,7 +20,7 @@ Integers: TypeAlias = list[int]
 Numbers: TypeAlias = list[float]
 """`Section` has methods of these names."""
 
-_MAX_TEXT, _MAX_FILES, _MAX_SECTIONS = 16 * 2**20, 500, 20_000
+_MAX_TEXT, _MAX_FILES, _MAX_SECTIONS = 4 * 2**20, 500, 5_000
 
 
 @dataclass

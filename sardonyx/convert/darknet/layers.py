@@ -12,6 +12,7 @@ from sardonyx.convert.darknet.files import Section
 from sardonyx.convert.shaped import Array, Emitter, Tensor, Unsupported, text
 
 MAX_SIZE = 2**20
+MAX_CELLS = 2**13
 
 
 class Floats:
@@ -377,6 +378,8 @@ def _boxes(
     """Rows of boxes. `sharp` says that values come activated; `unit` is what anchors are measured by."""
     channels, height, width = c.picture()
     count, row = len(anchors), 5 + classes
+    if max(height, width) > MAX_CELLS:
+        raise Unsupported(f"it has {height} by {width} cells")
     if channels != count * row:
         raise Unsupported(f"it has {channels} channels, expected {count} times {row}")
     batch = c.x.shape[0]
@@ -390,9 +393,10 @@ def _boxes(
         centre = c.node(
             "Add", [_scaled(c, centre, stretch, "stretched"), c.constant("back", 0.5 - 0.5 * stretch)], "eased"
         )
-    y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    cells = np.stack([x, y], -1)[None, :, :, None]
-    centre = c.node("Add", [centre, c.constant("cells", cells)], "in_cells")
+    # A row and a column, since a short text could ask for a map of all cells that does not fit into memory.
+    column, row_of = np.arange(width)[:, None] * [1, 0], np.arange(height)[:, None] * [0, 1]
+    centre = c.node("Add", [centre, c.constant("columns", column[None, None, :, None])], "in_row")
+    centre = c.node("Add", [centre, c.constant("rows_above", row_of[None, :, None, None])], "in_cells")
     centre = c.node("Mul", [centre, c.constant("cell", [1 / width, 1 / height])], "in_picture")
     if sharp:
         extent = c.node("Mul", [extent, extent], "square")

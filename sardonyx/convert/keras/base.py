@@ -115,6 +115,19 @@ class Plan:
     """Whether inputs may be constants; `Emitter.args` has them."""
 
 
+MIXED = {"mixed_float16": 2e-3, "mixed_bfloat16": 2e-2}
+"""Policies with weights in float32: computed in float32 here, and how far Keras itself is from that."""
+
+
+def policy(config: Mapping[str, Any]) -> Any:
+    """The name of a layer's dtype or dtype policy; None where there is none."""
+    dtype = config.get("dtype")
+    if isinstance(dtype, dict):
+        settings = dtype.get("config")
+        dtype = settings.get("name") if isinstance(settings, dict) else dtype
+    return dtype
+
+
 # Settings that do not change what a trained layer computes, whatever their value.
 _HARMLESS = frozenset(
     {
@@ -231,12 +244,9 @@ class Settings:
             unused = key not in self._read and key not in _HARMLESS and not key.endswith(_HARMLESS_ENDINGS)
             if unused and value is not None and value is not False:
                 raise UnsupportedError(f"the option {key} = {brief(value)} is not supported")
-        dtype = self._config.get("dtype")
-        if isinstance(dtype, dict):
-            settings = dtype.get("config")
-            dtype = settings.get("name") if isinstance(settings, dict) else dtype
-        if dtype not in (None, "float32") and not self._any_dtype:
-            raise UnsupportedError(f"it computes in {brief(dtype)}; only float32 is supported")
+        dtype = policy(self._config)
+        if dtype not in (None, "float32", *MIXED) and not self._any_dtype:
+            raise UnsupportedError(f"it computes in {brief(dtype)}; only float32 and mixed precision are supported")
 
     def _wrong(self, key: str, expected: str) -> UnsupportedError:
         if key not in self._config:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 
@@ -49,12 +48,12 @@ def _adaptive(rank: int, pooled: Callable[..., Array]) -> Function:
         sizes = call.config["output_size"]
         sizes = [sizes] * rank if isinstance(sizes, int) else sizes
         y = np.empty((x.shape[0], *sizes, x.shape[-1]))
-        for place in product(*map(range, sizes)):
+        for place in np.ndindex(*sizes):
             box = [
                 slice(int(np.floor(i * n / m)), int(np.ceil((i + 1) * n / m)))
                 for i, n, m in zip(place, x.shape[1:-1], sizes, strict=True)
             ]
-            y[(slice(None), *place)] = pooled(x[(slice(None), *box)], axis=tuple(range(1, rank + 1)))
+            y[:, *place] = pooled(x[:, *box], axis=tuple(range(1, rank + 1)))
         return Value(y if last else np.moveaxis(y, -1, 1))
 
     return run

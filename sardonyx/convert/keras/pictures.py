@@ -16,6 +16,8 @@ from sardonyx.convert.keras.base import Emitter, Plan, Settings, Spatial, Tensor
 MAX_INDICES = 1 << 20
 """Places in all windows of one axis, which become constants of the graph."""
 
+_TRAINING = frozenset({"training"})  # what calls of these layers note, though it changes nothing
+
 
 def _known(x: Spatial) -> list[int]:
     sizes = [size for size in x.sizes if size is not None]
@@ -38,7 +40,7 @@ def _center_crop(options: Settings) -> Plan:
         bounds = [e.constant(key, value, np.int64) for key, value in (("starts", starts), ("ends", ends))]
         return e.from_spatial(x, e.node("Slice", [x.value, *bounds, e.constant("axes", [2, 3], np.int64)]), wanted)
 
-    return Plan(emit, takes="numbers")
+    return Plan(emit, takes="numbers", arguments=_TRAINING)
 
 
 def _resizing(options: Settings) -> Plan:
@@ -61,7 +63,7 @@ def _resizing(options: Settings) -> Plan:
         value = e.node("Resize", operands, coordinate_transformation_mode="half_pixel", **mode)
         return e.from_spatial(x, value, wanted)
 
-    return Plan(emit, takes="numbers")
+    return Plan(emit, takes="numbers", arguments=_TRAINING)
 
 
 def _adaptive_pool(rank: int, reduce: str) -> Callable[[Settings], Plan]:

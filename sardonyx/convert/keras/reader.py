@@ -23,7 +23,18 @@ from sardonyx.convert.keras import config as kc
 from sardonyx.convert.keras.activations import ACTIVATION_LAYERS
 from sardonyx.convert.keras.archive import open_archive
 from sardonyx.convert.keras.attention import ATTENTION_LAYERS, TAKES_MASKS
-from sardonyx.convert.keras.base import MAX_DIM, Emitter, Plan, Settings, Tensor, UnsupportedError, Weight, brief
+from sardonyx.convert.keras.base import (
+    MAX_DIM,
+    MIXED,
+    Emitter,
+    Plan,
+    Settings,
+    Tensor,
+    UnsupportedError,
+    Weight,
+    brief,
+    policy,
+)
 from sardonyx.convert.keras.embedding import EMBEDDING_LAYERS
 from sardonyx.convert.keras.file import KerasFile, WeightError, open_model
 from sardonyx.convert.keras.inputs import Hints
@@ -104,6 +115,7 @@ def read(source: Source, options: Options) -> Converted:
             raise ConversionError(
                 f"the model's configuration is not one that Keras writes: {error}", where=file.where
             ) from error
+    mixed = sorted({name for leaf in made.leaves.values() if (name := policy(leaf.layer.config)) in MIXED})
     arrays = {path: {key: weight.array for key, weight in mine.items()} for path, mine in made.weights.items()}
     return Converted(
         model,
@@ -113,6 +125,8 @@ def read(source: Source, options: Options) -> Converted:
         make_inputs=made.hints.maker(model),
         metadata={"keras_version": file.version, "name": network.name},
         channels_last=_channels_last(network, model),
+        notes=[f"layers of the policy {name} are computed in float32" for name in mixed],
+        tolerance=max((MIXED[name] for name in mixed), default=None),
     )
 
 

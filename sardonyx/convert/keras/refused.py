@@ -15,8 +15,12 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(("AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "Equalization"), _ALWAYS),
     **dict.fromkeys(("RandomCrop", "RandomHeight", "RandomWidth", "Solarization"), _ALWAYS),
     **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), "convolutions over time steps are not supported"),
-    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), "convolutions with unshared weights are not supported"),
-    **dict.fromkeys(("MelSpectrogram", "STFTSpectrogram"), "spectrograms are not supported; make them before the model"),
+    **dict.fromkeys(
+        ("LocallyConnected1D", "LocallyConnected2D"), "convolutions with unshared weights are not supported"
+    ),
+    **dict.fromkeys(
+        ("MelSpectrogram", "STFTSpectrogram"), "spectrograms are not supported; make them before the model"
+    ),
     "DenseFeatures": "feature columns are not supported; they belong before the model",
     "Lambda": "it holds Python code, which is never run",
     "MaxNumBoundingBoxes": "it is about boxes beside pictures, not about values of a network",

@@ -61,7 +61,7 @@ class Evaluation:
         if not machine.is_classifier:
             return [float((machine.coefficients[0] * values).sum() - machine.rho[0])]
         starts = [sum(machine.counts[:i]) for i in range(len(machine.counts))]
-        found = []
+        found: list[float] = []
         for i in range(len(machine.labels)):
             for j in range(i + 1, len(machine.labels)):
                 total = sum(

@@ -13,6 +13,8 @@ a precomputed kernel column i is the kernel's value with row i + 1 of the traini
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -70,7 +72,7 @@ def read(source: Source, options: Options) -> Converted:
 
 def _features(machine: Machine, options: Options, name: str, where: str) -> int:
     """The input's columns: as many as the support vectors have, or as the user says."""
-    least = machine.vectors.shape[1]
+    least: int = machine.vectors.shape[1]
     asked = options.shapes.get(name, ())
     if len(asked) == 2 and isinstance(asked[1], int):
         if asked[1] < least:
@@ -138,7 +140,7 @@ def _outputs(
         width = 1
     else:
         label = _most_voted(builder, positive, machine)
-        has = machine.prob_a is not None and machine.prob_b is not None and len(machine.labels) > 1
+        has = machine.prob_a is not None and machine.prob_b is not None
         probabilities = _coupled(builder, scores, machine, where) if has else None
         width = len(machine.pairs)
     trees.declared(label, INT64, [batch])
@@ -263,7 +265,7 @@ class _Coupling:
         def constant(name: str, value: object) -> ir.Value:
             return body.initializer(f"coupling/body/{name}", np.asarray(value))
 
-        def node(op_type: str, name: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
+        def node(op_type: str, name: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
             return body.node(op_type, inputs, name=f"coupling/body/{name}", **attributes)
 
         row, last, one = constant("row", [1]), constant("last", [-1]), constant("one", 1.0)

@@ -20,7 +20,7 @@ from sardonyx.errors import ConversionError, ModelFileError
 
 TYPES = ("c_svc", "nu_svc", "one_class", "epsilon_svr", "nu_svr")
 KERNELS = ("linear", "polynomial", "rbf", "sigmoid", "precomputed")
-MOST_ELEMENTS = 1 << 27
+MOST_ELEMENTS = 1 << 26
 """Of the support vectors, written out with their zeros."""
 MARKS = 10
 """Of the decision values of a one-class model that has probabilities."""
@@ -99,6 +99,11 @@ class _Parser:
         classes, total = self._whole(header, "nr_class", 1)[0], self._whole(header, "total_sv", 1)[0]
         if classes < 1 or total < 0 or (not is_classifier and classes != 2) or total > len(body):
             raise self._wrong(f"{classes} classes, {total} support vectors")
+        if is_classifier and classes == 1:
+            raise ConversionError(
+                "the model knows a single class, and every row is of it", where=self._where,
+                fix="train it with data of two classes or more",
+            )  # fmt: skip
         pairs = classes * (classes - 1) // 2
         labels = self._whole(header, "label", classes) if is_classifier else ()
         counts = self._whole(header, "nr_sv", classes) if is_classifier else (total,)
@@ -108,15 +113,17 @@ class _Parser:
         if rows * total > len(body):
             raise self._wrong(f"{total:,} support vectors have not {rows:,} coefficients each")
         coefficients, vectors = self._vectors(body, total, rows, kernel)
+        degree = self._whole(header, "degree", 1)[0] if kernel == "polynomial" else 0
+        if degree < 0:
+            raise self._wrong("the degree is negative")
+        gamma = self._reals(header, "gamma", 1) if kernel in ("polynomial", "rbf", "sigmoid") else np.zeros(1)
+        coef0 = self._reals(header, "coef0", 1) if kernel in ("polynomial", "sigmoid") else np.zeros(1)
         return Machine(
-            kind, kernel,
-            *((self._whole(header, "degree", 1)) if kernel == "polynomial" else (0,)),
-            *(self._reals(header, "gamma", 1) if kernel in ("polynomial", "rbf", "sigmoid") else np.zeros(1)).tolist(),
-            *(self._reals(header, "coef0", 1) if kernel in ("polynomial", "sigmoid") else np.zeros(1)).tolist(),
+            kind, kernel, degree, float(gamma[0]), float(coef0[0]),
             labels, counts, self._reals(header, "rho", pairs if is_classifier else 1),
             self._reals(header, "probA", pairs) if "probA" in header and is_classifier else None,
             self._reals(header, "probB", pairs) if "probB" in header and is_classifier else None,
-            self._reals(header, "prob_density_marks", MARKS) if "prob_density_marks" in header else None,
+            self._marks(header) if "prob_density_marks" in header else None,
             coefficients, vectors,
         )  # fmt: skip
 
@@ -133,9 +140,11 @@ class _Parser:
                 for word in words[rows:]:
                     index, _, value = word.partition(":")
                     at.append((number, int(index), float(value)))
-        except ValueError as error:
+            where = np.array([entry[:2] for entry in at], np.int64).reshape(-1, 2)
+        except (ValueError, OverflowError) as error:
             raise self._wrong(f"a support vector is damaged: {str(error)[:80]}") from None
-        where = np.array([entry[:2] for entry in at], np.int64).reshape(-1, 2)
+        if ((np.diff(where[:, 0]) == 0) & (np.diff(where[:, 1]) <= 0)).any():  # LibSVM walks two rows side by side
+            raise self._wrong("a support vector's indices do not ascend")
         values = np.array([entry[2] for entry in at], np.float64)
         if not (np.isfinite(values).all() and np.isfinite(coefficients).all()):
             raise self._wrong("a support vector has values that are not finite")
@@ -168,6 +177,12 @@ class _Parser:
         if len(values) != count or not np.isfinite(values).all():
             raise self._wrong(f"{name!r} has not {count} numbers")
         return values
+
+    def _marks(self, header: Mapping[str, str]) -> Array:
+        marks = self._reals(header, "prob_density_marks", MARKS)
+        if (np.diff(marks) < 0).any():
+            raise self._wrong("'prob_density_marks' do not ascend")
+        return marks
 
     def _wrong(self, what: str, fix: str = "save it again with svm_save_model") -> ModelFileError:
         return ModelFileError(f"this is no model as LibSVM writes it: {what}", where=self._where, fix=fix)

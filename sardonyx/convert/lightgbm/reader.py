@@ -261,7 +261,7 @@ def _outputs(
         return [("variable", trees.declared(prediction, FLOAT, [batch, model.outputs]))]
     classes = model.outputs if several else 2
     if several:
-        index = builder.node("ArgMax", [score], name="index", axis=1, keepdims=0)
+        index = builder.node("ArgMax", [_decisive(builder, score, model, factor)], name="index", axis=1, keepdims=0)
         probabilities = prediction
     else:
         binary = model.objective == "binary"
@@ -274,6 +274,15 @@ def _outputs(
         ("label", trees.declared(label, kind, [batch])),
         ("probabilities", trees.declared(probabilities, FLOAT, [batch, classes])),
     ]
+
+
+def _decisive(builder: GraphBuilder, score: ir.Value, model: Booster, factor: float) -> ir.Value:
+    """The class is where this is largest. Sigmoids of large scores are 1 in float64; LightGBM takes the first."""
+    if model.objective != "multiclassova":
+        return score
+    exact = builder.node("Cast", [score], name="exact", to=DOUBLE.value)
+    steep = builder.node("Mul", [exact, builder.initializer("exact/sigmoid", np.array(factor))], name="exact/steep")
+    return builder.node("Sigmoid", [steep], name="exact/prediction")
 
 
 def _transformed(builder: GraphBuilder, score: ir.Value, transform: str, factor: float) -> ir.Value:

@@ -18,7 +18,8 @@ from sardonyx.convert.mxnet.files import Array, Attributes, Network, Node
 
 Function = Callable[[Attributes, Sequence[Array]], "Array | list[Array]"]
 
-_LOSSES = {"LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput", "Softmax", "SoftmaxOutput"}
+_LOSSES = {"IdentityAttachKLSparseReg", "LinearRegressionOutput", "LogisticRegressionOutput",
+           "MAERegressionOutput", "SVMOutput", "Softmax", "SoftmaxOutput"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,18 @@ class Evaluation:
     def run(self, inputs: Values) -> Values:
         """Outputs by name, and each node's first result by its name."""
         values: list[list[Array]] = []
-        batch = next(iter(inputs.values())).shape
         for node in self.network.nodes:
-            values.append(self._node(node, values, inputs, batch))
+            values.append(self._node(node, values, inputs))
         named = {node.name: found[0] for node, found in zip(self.network.nodes, values, strict=True)
                  if found and node.op != "null"}  # fmt: skip
         return named | {name: values[i][j] for name, (i, j) in self.places.items()}
 
-    def _node(self, node: Node, values: list[list[Array]], inputs: Values, batch: tuple[int, ...]) -> list[Array]:
+    def _node(self, node: Node, values: list[list[Array]], inputs: Values) -> list[Array]:
         if node.op == "null":
             found = inputs.get(node.name, self.network.arrays.get(node.name))
             return [] if found is None else [found.astype(np.float64) if found.dtype.kind not in "iub" else found]
         sources = node.inputs[:1] if node.op in _LOSSES else node.inputs
-        if any(len(values[i]) <= j for i, j in sources):
+        if any(len(values[i]) <= j for i, j in sources) or node.op not in {*FUNCTIONS, "_ones", "_zeros"}:
             return []
         given = [values[i][j] for i, j in sources]
         if node.op == "BatchNorm" and len(given) == 3:
@@ -53,7 +53,8 @@ class Evaluation:
                 self.network.arrays[f"{node.name}_{part}"].astype(float) for part in ("moving_mean", "moving_var")
             ]
         if node.op in ("_zeros", "_ones"):
-            return [np.full([n or batch[1] for n in node.attributes.ints("shape")], float(node.op == "_ones"))]
+            # A size of 0 is to be inferred: states of recurrent layers, which are repeated for the batch.
+            return [np.full([n or 1 for n in node.attributes.ints("shape")], float(node.op == "_ones"))]
         result = FUNCTIONS[node.op](node.attributes, given)
         return result if isinstance(result, list) else [result]
 
@@ -178,9 +179,8 @@ def _instance_norm(p: Attributes, given: Sequence[Array]) -> Array:
 def _group_norm(p: Attributes, given: Sequence[Array]) -> Array:
     x = given[0]
     apart = x.reshape(len(x), p.int("num_groups", 1), -1)
-    return _standard(apart, (2,), p.float("eps", 1e-5)).reshape(x.shape) * _column(given[1], x.ndim) + _column(
-        given[2], x.ndim
-    )
+    gamma, beta = (_column(part.repeat(x.shape[1] // part.size), x.ndim) for part in given[1:])
+    return np.asarray(_standard(apart, (2,), p.float("eps", 1e-5)).reshape(x.shape) * gamma + beta)
 
 
 def _l2(p: Attributes, given: Sequence[Array]) -> Array:
@@ -257,10 +257,7 @@ def _softmax_output(p: Attributes, given: Sequence[Array]) -> Array:
 
 
 def _softmax_activation(p: Attributes, given: Sequence[Array]) -> Array:
-    x = given[0]
-    return (
-        _exponentials(x, 1) if p.text("mode") == "channel" else _exponentials(x.reshape(len(x), -1), 1).reshape(x.shape)
-    )
+    return _exponentials(given[0], 1 if p.text("mode") == "channel" else -1)
 
 
 def _upsampling(p: Attributes, given: Sequence[Array]) -> Array:
@@ -416,13 +413,27 @@ def _norm(p: Attributes, given: Sequence[Array]) -> Array:
 def _chosen(function: Callable[..., Array]) -> Function:
     def compute(p: Attributes, given: Sequence[Array]) -> Array:
         axis, keep = p.int("axis", 0), p.bool("keepdims", False)
-        return np.asarray(function(given[0], axis=axis, keepdims=keep), float)
+        return np.atleast_1d(np.asarray(function(given[0], axis=axis, keepdims=keep), float))
 
     return compute
 
 
 def _take(p: Attributes, given: Sequence[Array]) -> Array:
     return np.take(given[0], given[1].astype(int), p.int("axis", 0), mode="clip")
+
+
+def _pick(p: Attributes, given: Sequence[Array]) -> Array:
+    x, keep = given[0], p.bool("keepdims", False)
+    axis = p.int("axis", -1) % x.ndim
+    rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
+    index = np.clip(given[1].astype(int).ravel(), 0, x.shape[axis] - 1)
+    picked = np.array([row[i] for row, i in zip(rows, index, strict=True)])
+    return picked.reshape([1 if i == axis else n for i, n in enumerate(x.shape) if keep or i != axis])
+
+
+def _smooth_l1(p: Attributes, given: Sequence[Array]) -> Array:
+    x, square = given[0], p.float("scalar", 1.0) ** 2
+    return np.where(abs(x) > 1 / square, abs(x) - 0.5 / square, 0.5 * square * x**2)
 
 
 def _embedding(p: Attributes, given: Sequence[Array]) -> Array:
@@ -479,16 +490,22 @@ def _squeeze(p: Attributes, given: Sequence[Array]) -> Array:
     return given[0].squeeze(p.ints("axis") if p.has("axis") else None)
 
 
+def _modulo(a: Array, b: Array | float) -> Array:
+    """As Python's, and 0 where the divisor is 0."""
+    b = np.asarray(b)
+    return np.where(b == 0, 0, np.mod(a, np.where(b == 0, 1, b)))
+
+
 def _of_one(function: Callable[[Array], Array]) -> Function:
     return lambda p, given: function(given[0])
 
 
 def _of_two(function: Callable[[Array, Array], Array]) -> Function:
-    return lambda p, given: np.asarray(function(given[0], given[1]), np.result_type(given[0], given[1]))
+    return lambda p, given: np.asarray(function(given[0], given[1])).astype(np.result_type(given[0], given[1]))
 
 
 def _with_number(function: Callable[[Array, float], Array]) -> Function:
-    return lambda p, given: np.asarray(function(given[0], p.float("scalar", 1.0)), given[0].dtype)
+    return lambda p, given: np.asarray(function(given[0], p.float("scalar", 1.0))).astype(given[0].dtype)
 
 
 def _elementwise() -> dict[str, Function]:
@@ -496,10 +513,11 @@ def _elementwise() -> dict[str, Function]:
     for name, old, function in (
         ("add", "plus", np.add), ("sub", "minus", np.subtract), ("mul", "mul", np.multiply), ("div", "div", np.divide),
         ("power", "power", np.power), ("maximum", "maximum", np.maximum), ("minimum", "minimum", np.minimum),
-        ("mod", "mod", np.mod), ("greater", "greater", np.greater),
+        ("mod", "mod", _modulo), ("greater", "greater", np.greater),
         ("greater_equal", "greater_equal", np.greater_equal),
         ("lesser", "lesser", np.less), ("lesser_equal", "lesser_equal", np.less_equal), ("equal", "equal", np.equal),
-        ("not_equal", "not_equal", np.not_equal),
+        ("not_equal", "not_equal", np.not_equal), ("logical_and", "logical_and", np.logical_and),
+        ("logical_or", "logical_or", np.logical_or), ("logical_xor", "logical_xor", np.logical_xor),
     ):  # fmt: skip
         title = old.capitalize()
         both = (f"broadcast_{name}", f"broadcast_{old}", f"elemwise_{name}", f"_{old}", f"_{title}")
@@ -514,18 +532,20 @@ _ALIASES = {
     "Cast": "cast", "Concat": "concat", "Convolution_v1": "Convolution", "Flatten": "flatten", "Pad": "pad",
     "Pooling_v1": "Pooling", "Reshape": "reshape", "SliceChannel": "split", "Softmax": "SoftmaxOutput",
     "SwapAxis": "swapaxes", "BatchNorm_v1": "BatchNorm", "add_n": "ElementWiseSum", "broadcast_axes": "broadcast_axis",
-    "max_axis": "max", "min_axis": "min", "sum_axis": "sum",
+    "crop": "slice", "fix": "trunc", "flip": "reverse", "linalg_gemm2": "_linalg_gemm2", "max_axis": "max",
+    "min_axis": "min", "sum_axis": "sum",
 }  # fmt: skip
 
 FUNCTIONS: dict[str, Function] = {
     **_elementwise(),
     **{name: _of_one(getattr(np, name)) for name in (
         "abs", "sqrt", "exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan",
-        "arcsinh", "arccosh", "arctanh", "floor", "ceil", "sign", "reciprocal", "negative", "rint", "square", "cbrt",
+        "arcsinh", "arccosh", "arctanh", "floor", "ceil", "sign", "reciprocal", "negative", "square", "cbrt", "trunc",
         "expm1", "log1p", "log2", "log10", "degrees", "radians", "zeros_like", "ones_like",
     )},
     **dict.fromkeys(("BlockGrad", "Dropout", "MakeLoss", "_copy", "identity", "make_loss", "stop_gradient",
-                     "LinearRegressionOutput", "MAERegressionOutput"), _of_one(lambda x: x)),
+                     "LinearRegressionOutput", "MAERegressionOutput", "SVMOutput",
+                     "IdentityAttachKLSparseReg"), _of_one(lambda x: x)),
     "Activation": lambda p, given: _KINDS[p.text("act_type")](given[0]), "BatchNorm": _batch_norm,
     "Convolution": _convolution, "Crop": _crop, "Deconvolution": _deconvolution,
     "ElementWiseSum": lambda p, given: np.asarray(sum(given)), "Embedding": _embedding, "FullyConnected": _dense,
@@ -544,6 +564,13 @@ FUNCTIONS: dict[str, Function] = {
     "hard_sigmoid": lambda p, given: np.clip(given[0] * p.float("alpha", 0.2) + p.float("beta", 0.5), 0, 1),
     "log_softmax": lambda p, given: np.log(_softmax(p, given)), "max": _reduced(np.max), "mean": _reduced(np.mean),
     "min": _reduced(np.min), "norm": _norm, "one_hot": _one_hot, "pad": _pad, "prod": _reduced(np.prod),
+    "pick": _pick, "repeat": lambda p, given: given[0].repeat(p.int("repeats", 1), p.int("axis", 0)),
+    "reshape_like": lambda p, given: given[0].reshape(given[1].shape), "_grad_add": _of_two(np.add),
+    "reverse": lambda p, given: np.flip(given[0], p.ints("axis")), "rint": _of_one(lambda x: np.ceil(x - 0.5)),
+    "round": _of_one(lambda x: np.copysign(np.floor(abs(x) + 0.5), x)), "smooth_l1": _smooth_l1,
+    "logical_not": _of_one(lambda x: (x == 0).astype(x.dtype)),
+    "_contrib_div_sqrt_dim": _of_one(lambda x: x / math.sqrt(x.shape[-1])),
+    "_linalg_gemm2": lambda p, given: p.float("alpha", 1.0) * _matmul(p, given),
     "rcbrt": _of_one(lambda x: 1 / np.cbrt(x)), "relu": _of_one(_KINDS["relu"]), "reshape": _reshape,
     "rsqrt": _of_one(lambda x: 1 / np.sqrt(x)), "sigmoid": _of_one(_sigmoid), "slice": _slice,
     "slice_axis": _slice_axis, "slice_like": _slice_like, "softmax": _softmax, "softsign": _of_one(_KINDS["softsign"]),

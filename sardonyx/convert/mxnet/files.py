@@ -97,6 +97,10 @@ class Attributes:
             raise Unsupported(f"{name} is {self.values.get(name, '')[:40]!r}, expected whole numbers")
         return found
 
+    def ignore(self, *names: str) -> None:
+        """Note that these parameters change nothing at inference."""
+        self.seen.update(names)
+
     def refuse(self, **allowed: str) -> None:
         """Refuse parameters that have another value than that which changes nothing."""
         for name, value in allowed.items():
@@ -171,7 +175,7 @@ def read_symbol(path: Path) -> tuple[tuple[Node, ...], tuple[tuple[int, int], ..
         version = f"{version // 10000}.{version // 100 % 100}.{version % 100}" if version else "before 0.9"
     except OSError as error:
         raise ModelFileError("the file cannot be read", where=str(path), got=error.strerror) from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
         raise ModelFileError("it is no symbol of MXNet", where=str(path), got=repr(error)[:200]) from error
     if not nodes or not heads or len(nodes) > _MAX_NODES or any(not 0 <= index < len(nodes) for index, _ in heads):
         raise ModelFileError("it is no symbol of MXNet", where=str(path), expected="nodes, and outputs among them")

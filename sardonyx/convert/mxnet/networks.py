@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from sardonyx.convert.mxnet.layers import Call, Rule, Weight
+from sardonyx.convert.mxnet.call import Call, Rule, Weight
 from sardonyx.convert.shaped import Array, Tensor, Unsupported, average, text
 
 _MAX_WINDOW = 2**16
@@ -17,6 +17,8 @@ _CUDNN = ("workspace", "cudnn_tune", "cudnn_off", "cudnn_algo_verbose", "cudnn_a
 
 def _window(c: Call, rank: int) -> tuple[list[int], list[int], list[int]]:
     """Kernel, stride and padding along the spatial axes."""
+    if not 1 <= rank <= 3:
+        raise Unsupported(f"its input has the shape {text(c.t().shape)}")
     kernel = list(c.p.ints("kernel"))
     stride = list(c.p.ints("stride")) or [1] * rank
     pad = list(c.p.ints("pad")) or [0] * rank
@@ -28,8 +30,8 @@ def _window(c: Call, rank: int) -> tuple[list[int], list[int], list[int]]:
 
 
 def _layout(c: Call, rank: int) -> None:
-    if c.p.text("layout", "") not in ("", ("NCW", "NCHW", "NCDHW")[rank - 1]):
-        raise Unsupported(f"its layout is {c.p.text('layout')[:20]}")
+    if not 1 <= rank <= 3 or c.p.text("layout", "") not in ("", ("NCW", "NCHW", "NCDHW")[rank - 1]):
+        raise Unsupported(f"its layout is {c.p.text('layout', 'the usual')[:20]} for a shape of {text(c.t().shape)}")
 
 
 def _convolution(c: Call) -> list[Tensor]:
@@ -37,8 +39,7 @@ def _convolution(c: Call) -> list[Tensor]:
     rank = x.rank - 2
     kernel, stride, pad = _window(c, rank)
     _layout(c, rank)
-    for name in _CUDNN:
-        c.p.text(name)
+    c.p.ignore(*_CUDNN)
     dilate, outputs, group = list(c.p.ints("dilate")) or [1] * rank, c.p.int("num_filter", 0), c.p.int("num_group", 1)
     channels = x.known(1)[0]
     if len(dilate) != rank or min(dilate) < 1 or group < 1 or channels % group or outputs % group or outputs < 1:
@@ -58,8 +59,7 @@ def _deconvolution(c: Call) -> list[Tensor]:
     rank = x.rank - 2
     kernel, stride, pad = _window(c, rank)
     _layout(c, rank)
-    for name in _CUDNN:
-        c.p.text(name)
+    c.p.ignore(*_CUDNN)
     dilate, adjust = list(c.p.ints("dilate")) or [1] * rank, list(c.p.ints("adj")) or [0] * rank
     if any(c.p.ints("target_shape")):
         raise Unsupported("its size is given as target_shape")
@@ -82,7 +82,7 @@ def _pooling(c: Call) -> list[Tensor]:
     x, kind = c.t(), c.p.text("pool_type", "max")
     rank = x.rank - 2
     _layout(c, rank)
-    c.p.text("cudnn_off")
+    c.p.ignore("cudnn_off")
     if kind not in ("max", "avg", "sum"):
         raise Unsupported(f"pool_type is {kind[:20]}")
     counted = c.p.bool("count_include_pad", True)
@@ -90,14 +90,15 @@ def _pooling(c: Call) -> list[Tensor]:
     if full not in ("valid", "full"):
         raise Unsupported(f"pooling_convention is {full[:20]}")
     if c.p.bool("global_pool", False):
-        for name in ("kernel", "stride", "pad"):
-            c.p.text(name)
+        c.p.ignore("kernel", "stride", "pad")
         op_type = "GlobalMaxPool" if kind == "max" else "GlobalAveragePool"
         value = c.node(op_type, [x.value], "mean" if kind == "sum" else "")
         if kind == "sum":
             value = c.node("Mul", [value, c.scalar("area", math.prod(x.known(*range(2, x.rank))))])
         return [c.tensor(value, (*x.shape[:2], *[1] * rank))]
     kernel, stride, pad = _window(c, rank)
+    if kind == "max" and full == "full" and None in x.shape[2:]:
+        return [_pooled_open(c, x, kernel, stride, pad)]
     found = [_pooled(*axis, full == "full") for axis in zip(x.shape[2:], kernel, stride, pad, strict=True)]
     sizes, after = [size for size, _ in found], [end for _, end in found]
     if kind == "max":
@@ -130,6 +131,17 @@ def _pooled(size: int | None, kernel: int, stride: int, pad: int, full: bool) ->
     return count, max(0, (count - 1) * stride + kernel - size - pad)
 
 
+def _pooled_open(c: Call, x: Tensor, kernel: list[int], stride: list[int], pad: list[int]) -> Tensor:
+    """The largest of windows whose number is rounded up, where sizes are open: ONNX's ceil_mode does the same as long
+    as no window lies outside the input."""
+    if any(p + s > k for k, s, p in zip(kernel, stride, pad, strict=True)):
+        raise Unsupported("it rounds up sizes that are open: give the input's whole shape in shapes")
+    sizes = [None if n is None else -(-(n + 2 * p - k) // s) + 1
+             for n, k, s, p in zip(x.shape[2:], kernel, stride, pad, strict=True)]  # fmt: skip
+    value = c.node("MaxPool", [x.value], kernel_shape=kernel, strides=stride, pads=pad * 2, ceil_mode=1)
+    return c.tensor(value, (*x.shape[:2], *sizes))
+
+
 def _adaptive_pooling(c: Call) -> list[Tensor]:
     """To one number, or sizes that divide the input's."""
     x, wanted = c.t(), list(c.p.ints("output_size"))
@@ -146,8 +158,7 @@ def _adaptive_pooling(c: Call) -> list[Tensor]:
 def _batch_norm(c: Call) -> list[Tensor]:
     """By the stored statistics; with fix_gamma, which is the default, the stored gamma counts as 1."""
     x, axis = c.t(), c.t().axis(c.p.int("axis", 1))
-    for name in ("momentum", "use_global_stats", "cudnn_off", "min_calib_range", "max_calib_range"):
-        c.p.text(name)
+    c.p.ignore("momentum", "use_global_stats", "cudnn_off", "min_calib_range", "max_calib_range")
     if c.p.bool("output_mean_var", False):
         raise Unsupported("it gives mean and variance as well")
     size, eps = x.known(axis)[0], c.p.float("eps", 1e-3)
@@ -185,9 +196,12 @@ def _group_norm(c: Call) -> list[Tensor]:
     x, groups = c.t(), c.p.int("num_groups", 1)
     size = x.known(1)[0]
     if groups < 1 or size % groups or c.p.bool("output_mean_var", False):
-        raise Unsupported(f"{size} channels are not {groups} groups")
-    values = [x.value, c.weight(1, (size,)), c.weight(2, (size,))]
-    return [c.like(x, c.node("GroupNormalization", values, num_groups=groups, epsilon=c.p.float("eps", 1e-5)))]
+        raise Unsupported(f"{size} channels are not {groups} groups, or it gives mean and variance as well")
+    # MXNet 1.x stores numbers for groups, 2.x for channels.
+    gamma, beta = (c.a(i, [groups] if c.a(i).shape == (groups,) else [size]) for i in (1, 2))
+    stored = [c.constant(name, array.repeat(size // array.size)) for name, array in (("gamma", gamma), ("beta", beta))]
+    value = c.node("GroupNormalization", [x.value, *stored], num_groups=groups, epsilon=c.p.float("eps", 1e-5))
+    return [c.like(x, value)]
 
 
 def _l2_normalization(c: Call) -> list[Tensor]:
@@ -275,10 +289,11 @@ def _softmax(op_type: str) -> Rule:
 
 
 def _softmax_activation(c: Call) -> list[Tensor]:
-    x, mode = c.t(), c.p.text("mode", "instance")
-    if mode == "channel":
-        return c.unary("Softmax", axis=1)
-    return [_softmax_of_rows(c, x)]
+    """Over the channels, or over the last axis, whatever the documentation says (softmax_activation-inl.h)."""
+    mode = c.p.text("mode", "instance")
+    if mode not in ("channel", "instance"):
+        raise Unsupported(f"mode is {mode[:20]}")
+    return c.unary("Softmax", axis=1 if mode == "channel" else -1)
 
 
 def _softmax_of_rows(c: Call, x: Tensor) -> Tensor:
@@ -294,8 +309,7 @@ _LOSS = ("grad_scale", "ignore_label", "use_ignore", "normalization", "out_grad"
 
 
 def _softmax_output(c: Call) -> list[Tensor]:
-    for name in _LOSS:
-        c.p.text(name)
+    c.p.ignore(*_LOSS)
     multi, keep = c.p.bool("multi_output", False), c.p.bool("preserve_shape", False)
     if multi or keep:
         return c.unary("Softmax", axis=1 if multi else -1)
@@ -303,14 +317,13 @@ def _softmax_output(c: Call) -> list[Tensor]:
 
 
 def _logistic(c: Call) -> list[Tensor]:
-    c.p.text("grad_scale")
+    c.p.ignore("grad_scale")
     return c.unary("Sigmoid")
 
 
 def _upsampling(c: Call) -> list[Tensor]:
     """Nearest neighbours; several inputs are brought to the first one's size and joined."""
-    for name in ("workspace", "num_args", "num_filter"):
-        c.p.text(name)
+    c.p.ignore("workspace", "num_args", "num_filter")
     scale, mode = c.p.int("scale", 1), c.p.text("multi_input_mode", "concat")
     if c.p.text("sample_type") != "nearest" or not 1 <= scale <= 1000:
         raise Unsupported(f"its scale is {scale}, or it is not of nearest neighbours")
@@ -361,8 +374,7 @@ def _rnn(c: Call) -> list[Tensor]:
     """The fused layers: [time, batch, inputs], all weights in one row, first those of all layers, then all biases."""
     mode, hidden, count = c.p.text("mode"), c.p.int("state_size", 0), c.p.int("num_layers", 0)
     ways = 1 + c.p.bool("bidirectional", False)
-    for name in ("p", "pkeep_"):
-        c.p.text(name)
+    c.p.ignore("p", "pkeep_")
     c.p.refuse(projection_size="None", lstm_state_clip_min="None", lstm_state_clip_max="None",
                lstm_state_clip_nan="False", use_sequence_length="False")  # fmt: skip
     gates = {"rnn_relu": 1, "rnn_tanh": 1, "lstm": 4, "gru": 3}.get(mode, 0)

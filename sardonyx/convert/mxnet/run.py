@@ -5,6 +5,7 @@ MXNet 1.9.1 is of numpy before 1.20; with numpy 1.26 it runs once the names that
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ def load() -> Any:
     for name, kind in (("bool", np.bool_), ("float", float), ("int", int), ("object", object), ("complex", complex)):
         if name not in vars(np):
             setattr(np, name, kind)
+    # Operators joined in subgraphs lose their names and results.
+    os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
     import mxnet
 
     return mxnet
@@ -41,13 +44,16 @@ def run(arguments: dict[str, Any], inputs: dict[str, Array]) -> tuple[None, dict
     """The outputs by MXNet's names or the nodes', and the first result of every node by its name."""
     mx = load()
     symbol = mx.sym.load(arguments["symbol"])
-    stored = {key.split(":", 1)[-1]: array for key, array in mx.nd.load(arguments["params"]).items()}
+    loaded = mx.nd.load(arguments["params"])  # a list where there are none
+    stored = {key.split(":", 1)[-1]: array for key, array in dict(loaded or {}).items()}
     inner = symbol.get_internals()
     variables = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
     names = [name for name in inner.list_outputs() if name not in variables]
     group = mx.sym.Group([inner[name] for name in names])
-    shapes = {name: array.shape for name, array in inputs.items()}
-    types = {name: array.dtype for name, array in inputs.items() if array.dtype != np.float32}
+    arguments_of = set(symbol.list_arguments())
+    given = {name: array for name, array in (stored | dict(inputs)).items() if name in arguments_of}
+    shapes = {name: array.shape for name, array in given.items()}
+    types = {name: array.dtype for name, array in given.items()}
     bound = group.simple_bind(mx.cpu(), grad_req="null", type_dict=types, **shapes)
     bound.copy_params_from({key: value for key, value in stored.items() if key in bound.arg_dict},
                            {key: value for key, value in stored.items() if key in bound.aux_dict})  # fmt: skip

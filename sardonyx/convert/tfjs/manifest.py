@@ -42,9 +42,10 @@ def weights(manifest: Any, folder: Path, where: str) -> dict[str, Array]:
     that the manifest says; ConversionError for types that are not known.
     """
     found: dict[str, Array] = {}
+    seen: set[Path] = set()
     for group in _list(manifest, where):
         paths, entries = (_list(_of(group, key, where), where) for key in ("paths", "weights"))
-        data = b"".join(_shard(path, folder, where) for path in paths)
+        data = b"".join(_shard(path, folder, seen, where) for path in paths)
         cursor = Cursor(data, where)
         for entry in entries:
             name = _of(entry, "name", where)
@@ -70,15 +71,21 @@ def _of(value: Any, key: str, where: str) -> Any:
     return value[key]
 
 
-def _shard(path: Any, folder: Path, where: str) -> bytes:
-    """A file that the manifest names, which must lie in its folder or below."""
+def _shard(path: Any, folder: Path, seen: set[Path], where: str) -> bytes:
+    """A file that the manifest names, which must lie in its folder or below. None is named twice: no more is read
+    than there is."""
     pure = PurePosixPath(path) if isinstance(path, str) else PurePosixPath("..")
     if "\0" in str(path):
         raise ModelFileError("the name of a shard of weights is damaged", where=where, got=repr(path)[:100])
     target = (folder / pure).resolve()
     if pure.is_absolute() or ".." in pure.parts or not target.is_relative_to(folder.resolve()):
         raise ModelFileError("a shard of weights lies outside the model's folder", where=where, got=str(path)[:100])
+    if target in seen:
+        raise ModelFileError("the manifest names a shard of weights twice", where=where, got=str(path)[:100])
+    seen.add(target)
     try:
+        if target.exists() and not target.is_file():
+            raise OSError("it is no file")
         return target.read_bytes()
     except (OSError, ValueError) as error:
         raise ModelFileError(

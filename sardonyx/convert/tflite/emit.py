@@ -192,7 +192,7 @@ class Op:
 
     def weights(self, index: int, order: Sequence[int]) -> ir.Value:
         """An input's numbers with axes in `order`; a constant is stored so."""
-        value = self.need(index)
+        value = constant_of(self.need(index))
         q = value.quantization
         if value.array is None:
             return self.graph.transpose(self.plain(self.real(value)), order, name=f"{value.name}/moved")
@@ -339,6 +339,11 @@ def together(op: Op, values: Iterable[Value]) -> tuple[list[ir.Value], bool]:
     if not (wanted and able):
         return [op.plain(value) for value in values], False
     return [op.first(value if len(value.dims or ()) == 4 else _four(value)) for value in values], True
+
+
+def constant_of(value: Value) -> Value:
+    """What a constant of dequantised numbers is stored as; other values as they are."""
+    return value.stored if value.stored is not None and value.stored.array is not None else value
 
 
 def _constant(value: Value) -> Array | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.convert.base import Values
+from sardonyx.convert.tflite.evaluate_custom import CUSTOM
 from sardonyx.convert.tflite.evaluate_operators import EVALUATORS, Call
 from sardonyx.convert.tflite.file import Model, Operator, Subgraph, Tensor
 
@@ -24,8 +25,14 @@ _INTEGERS = {
     "INT32": np.int32, "INT64": np.int64, "INT16": np.int16, "INT8": np.int8, "UINT8": np.uint8, "UINT16": np.uint16,
     "UINT32": np.uint32, "UINT64": np.uint64, "BOOL": np.bool_, "INT4": np.int8, "UINT4": np.uint8, "INT2": np.int8,
 }  # fmt: skip
+_KNOWN = {**EVALUATORS, **CUSTOM}
 _CONTROL = ("IF", "WHILE", "CALL_ONCE", "VAR_HANDLE", "ASSIGN_VARIABLE", "READ_VARIABLE")
 _ROUNDED = ("INT8", "UINT8", "INT16", "INT4", "UINT4", "INT2")
+
+
+def known() -> list[str]:
+    """The operators that can be evaluated."""
+    return sorted((*_KNOWN, *_CONTROL))
 
 
 class Missing(Exception):  # noqa: N818 - tells what is missing rather than of an error
@@ -91,9 +98,9 @@ class _Run:
             results = control(operator, [values.get(at) for at in operator.inputs], inputs)
             values.update(zip(operator.outputs, results, strict=False))
             return
-        if operator.name not in EVALUATORS:
+        if operator.name not in _KNOWN:
             raise Missing(f"{operator.name} cannot be evaluated")
-        found = EVALUATORS[operator.name](Call(operator, inputs, outputs))
+        found = _KNOWN[operator.name](Call(operator, inputs, outputs))
         results = found if isinstance(found, list) else [found]
         for at, tensor, result in zip(operator.outputs, outputs, results, strict=False):
             values[at] = self._stored(tensor, np.asarray(result))

@@ -397,6 +397,44 @@ def _reverse_sequence(call: Call) -> Any:
     return np.moveaxis(x, (0, 1), (call.get("batch_dim"), call.get("seq_dim")))
 
 
+def _sparse_to_dense(call: Call) -> Any:
+    at, shape, values, elsewhere = call.x
+    result = np.full(shape.tolist(), elsewhere)
+    result[tuple(np.reshape(at, (-1, result.ndim)).T)] = values
+    return result
+
+
+def _update_slice(call: Call) -> Any:
+    """The start is moved so that the update lies inside."""
+    x, update, start = call.x
+    room = np.subtract(x.shape, update.shape)
+    result = x.copy()
+    ends = zip(np.clip(start, 0, room).tolist(), update.shape, strict=True)
+    result[tuple(slice(begin, begin + size) for begin, size in ends)] = update
+    return result
+
+
+def _unique(call: Call) -> Any:
+    """In the order they first come, and which of them each element is."""
+    seen: dict[Any, int] = {}
+    places = [seen.setdefault(item, len(seen)) for item in call.x[0].tolist()]
+    return [np.array(list(seen)), np.array(places)]
+
+
+def _segment_sum(call: Call) -> Any:
+    x, at = call.x
+    return np.stack([x[at == segment].sum(0) for segment in range(int(at.max()) + 1)])
+
+
+def _fake_quant(call: Call) -> Any:
+    """kernels/internal/reference/fake_quant.h: the range is moved so that 0 is a step."""
+    least, most = int(call.get("narrow_range")), 2 ** call.get("num_bits") - 1
+    scale = (call.get("max") - call.get("min")) / (most - least)
+    zero = np.clip(np.floor(least - call.get("min") / scale + 0.5), least, most)
+    low, high = (least - zero) * scale, (most - zero) * scale
+    return np.floor((np.clip(call.x[0], low, high) - low) / scale + 0.5) * scale + low
+
+
 def _lstm(call: Call) -> Any:
     """kernels/lstm_eval.cc, a step after the other."""
     x, clip, limit = call.x, call.get("cell_clip", 0.0), call.get("proj_clip", 0.0)
@@ -497,6 +535,8 @@ EVALUATORS: Mapping[str, Evaluator] = {
     "RANGE": lambda call: np.arange(*(np.ravel(end)[0] for end in call.x)),
     "GATHER": _gather, "GATHER_ND": _gather_nd, "SCATTER_ND": _scatter_nd, "ONE_HOT": _one_hot, "TOPK_V2": _top_k,
     "SELECT": _select, "SELECT_V2": _select, "REVERSE_SEQUENCE": _reverse_sequence,
+    "SPARSE_TO_DENSE": _sparse_to_dense, "DYNAMIC_UPDATE_SLICE": _update_slice, "UNIQUE": _unique,
+    "SEGMENT_SUM": _segment_sum, "FAKE_QUANT": _fake_quant,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm, "UNIDIRECTIONAL_SEQUENCE_RNN": _rnn,
 }  # fmt: skip
 """By operator."""

@@ -266,8 +266,8 @@ def _dequantize(op: Op) -> None:
         values, first = together(op, [x])
         op.give(op.cast(values[0], ir.DataType.FLOAT), first=first)
     elif x.array is not None and x.quantization is not None:
-        # Stays as it is stored; whoever uses it as weights dequantises it in the order it needs.
-        op.alias(replace(x, name=op.name, plain=None, first=None, real=None))
+        # The numbers of what is stored; whoever uses it as weights dequantises it in the order it needs.
+        op.alias(replace(op.real(x), name=op.name, plain=None, first=None))
     else:
         value = op.real(x)
         if value is x and x.kind != "FLOAT32":

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from sardonyx.convert.tflite.emit import ACTIVATIONS, Array, Op, UnsupportedError, clip
+from sardonyx.convert.tflite.emit import ACTIVATIONS, Array, Op, UnsupportedError, clip, constant_of
+from sardonyx.convert.tflite.ops_math import note_hybrid
 
 Rule = Callable[[Op], None]
 
@@ -22,8 +23,10 @@ EPSILON = 1e-8
 
 def numbers(op: Op, index: int) -> Array:
     """A constant's numbers as float32."""
-    value, array = op.need(index), op.constant(index, "weights")
-    q = value.quantization
+    value = constant_of(op.need(index))
+    q, array = value.quantization, value.array
+    if array is None:
+        raise UnsupportedError(f"its input {index} (weights) is computed; it must be a constant")
     if q is None:
         return array.astype(np.float32)
     shape = [-1 if axis == q.axis else 1 for axis in range(array.ndim)] if q.per_axis else []
@@ -83,6 +86,7 @@ def _state(op: Op, index: int) -> ir.Value | None:
 def _lstm(op: Op, x: ir.Value, places: Places, length: int | None, backward: bool) -> ir.Value:
     """[time, batch, units] of one direction."""
     w = places
+    note_hybrid(op, 0, w.weights + 1)
     normalised = w.norms is not None and any(op.has(w.norms + i) for i in range(4))
     coupled = not op.has(w.weights)
     clipped = op.get("cell_clip", 0.0)
@@ -193,6 +197,7 @@ def _normalised(op: Op, value: ir.Value, scale: Array, shift: Array) -> ir.Value
 def _rnn(op: Op, x: ir.Value, first: int, backward: bool) -> ir.Value:
     """Operands from `first` on: weights, recurrent weights, bias, state."""
     names = {1: "Relu", 4: "Tanh"}
+    note_hybrid(op, 0, first)
     code = op.get("fused_activation_function", 0)
     if code not in names:
         raise UnsupportedError(f"its activation {code} is not supported")

@@ -16,7 +16,7 @@ PACKAGES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "tensorflow-cpu", 
 
 STEPS = 4.0
 """Quantised results may be so many steps from TFLite's: each of its kernels rounds by an arithmetic of its own, within
-a step of the exact product, and convolutions add these up."""
+a step of ours on the same integers, and the operators that follow scale these up and add them."""
 SHARE = 0.02
 """The same for results that come out as floats, or where the comparison has no rounding: relative to their size."""
 

@@ -29,7 +29,7 @@ class _Library:
     def run(self, inputs: Values) -> Values:
         missing = np.nan if self.model.missing is None else self.model.missing
         rows = self.xgboost.DMatrix(np.asarray(inputs[self.input_name], np.float32), missing=missing)
-        chosen = {"validate_features": False}
+        chosen: dict[str, Any] = {"validate_features": False}
         if self.rounds:
             chosen["iteration_range"] = (0, self.rounds)
         shape = (-1, self.model.groups)

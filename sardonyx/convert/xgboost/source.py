@@ -123,7 +123,8 @@ class _Parser:
         booster = self._part(learner, "gradient_booster")
         kind = str(booster.get("name"))
         trees: tuple[Tree, ...] = ()
-        linear, iterations = None, (0,)
+        linear: Array | None = None
+        iterations: tuple[int, ...] = (0,)
         if kind == "gblinear":
             linear = self._linear(self._part(booster, "model"), features, groups)
         elif kind in ("gbtree", "dart"):
@@ -134,15 +135,19 @@ class _Parser:
             raise ConversionError(
                 "an unknown booster", where=self._where, expected="gbtree, dart or gblinear", got=kind[:40]
             )
-        version = document.get("version", ())
+        version = self._array(document, "version", np.int64).tolist() if "version" in document else []
         return Booster(
-            ".".join(str(part) for part in np.asarray(version).reshape(-1).tolist()[:3]) or "of an unknown version",
+            ".".join(map(str, version[:3])) or "of an unknown version",
             kind, str(self._part(learner, "objective").get("name")), features, groups, self._base(parameters, groups),
             trees, linear, iterations, self._best(attributes), estimator or self._saved_estimator(attributes),
-            tuple(str(name) for name in learner.get("feature_names") or ()), attributes,
+            self._names(learner), attributes,
         )  # fmt: skip
 
     # ---- parameters
+
+    def _names(self, learner: Mapping[str, Any]) -> tuple[str, ...]:
+        names = learner.get("feature_names")
+        return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
     def _saved_estimator(self, attributes: Mapping[str, str]) -> str | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -160,6 +161,17 @@ def test_shards_do_not_lead_out_by_links(tmp_path):
     (tmp_path / "model" / "link.bin").symlink_to(tmp_path / "secret")
     with pytest.raises(ModelFileError, match="outside"):
         manifest(tmp_path / "model", b"", entry("float32", 1), paths=("link.bin",))
+
+
+def test_no_shard_is_read_twice(tmp_path):
+    with pytest.raises(ModelFileError, match="twice"):
+        manifest(tmp_path, b"1234", entry("float32", 2), paths=("w.bin", "./w.bin"))
+
+
+def test_shards_are_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelFileError, match="no file"):
+        manifest(tmp_path, b"", entry("float32", 1), paths=("pipe",))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,46 @@ def test_each_channel_may_have_its_scale(tmp_path):
     np.testing.assert_array_equal(got["y"], np.float32([[5, -10, 15], [0, 0.25, 0.5]]))
 
 
+@pytest.mark.parametrize("scales", [[0.5, 0.25, 2], [0.5]])
+def test_dequantised_constants_move_with_their_scales(tmp_path, scales):
+    values = np.int8([[10, -20, 30], [1, 2, 3], [4, 5, 6]])
+    tensors = {
+        "x": tensor("FLOAT32", 3, 3), "w": tensor("INT8", 3, 3, buffer=1, scale=scales, zero=[1]),
+        "r": tensor("FLOAT32", 3, 3), "order": tensor("INT32", 2, buffer=2), "t": tensor("FLOAT32", 3, 3),
+        "y": tensor("FLOAT32", 3, 3), "z": tensor("FLOAT32", 3, 3),
+    }  # fmt: skip
+    operators = [
+        operator("DEQUANTIZE", [1], [2]), operator("TRANSPOSE", [2, 3], [4]), operator("ADD", [0, 4], [5], "Add"),
+        operator("FULLY_CONNECTED", [5, 2], [6], "FullyConnected"),
+    ]  # fmt: skip
+    made = converted(tmp_path, model(tensors, operators, [0], [6], [values, np.int32([1, 0])]))
+    assert not made.notes  # TFLite's kernel gets floats
+    assert "w" in {value.name for value in made.model.graph.initializers.values()}
+    real = (values.astype(np.float32) - 1) * np.float32(scales)[:, None]
+    x = floats(5, 3, 3)
+    assert_close(by_sardonyx(made.model, {"x": x}), {"z": (x + real.T) @ real.T})
+
+
+def test_lstms_of_quantised_weights_are_told(tmp_path):
+    kernel = np.random.default_rng(1).integers(-90, 90, (2, 3)).astype(np.int8)
+    square = np.random.default_rng(2).integers(-90, 90, (2, 2)).astype(np.int8)
+    tensors = {
+        "x": tensor("FLOAT32", 1, 4, 3), "w": tensor("INT8", 2, 3, buffer=1, scale=[0.01], zero=[0]),
+        "r": tensor("INT8", 2, 2, buffer=2, scale=[0.01], zero=[0]), "b": tensor("FLOAT32", 2, buffer=3),
+        "h": tensor("FLOAT32", 1, 2, is_variable=True), "c": tensor("FLOAT32", 1, 2, is_variable=True),
+        "y": tensor("FLOAT32", 1, 4, 2),
+    }  # fmt: skip
+    takes = [0, *[1] * 4, *[2] * 4, -1, -1, -1, *[3] * 4, -1, -1, 4, 5]
+    lstm = operator(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM", takes, [6], "UnidirectionalSequenceLSTM", fused_activation_function=4
+    )
+    made = converted(tmp_path, model(tensors, [lstm], [0], [6], [kernel, square, np.zeros(2, np.float32)]))
+    assert any("only the weights are quantised" in note for note in made.notes)
+    x = {"x": floats(3, 1, 4, 3)}
+    evaluated = made.oracles[0]().run(x)
+    assert_close(by_sardonyx(made.model, x), {"y": evaluated["y"].astype(np.float32)})
+
+
 def test_blocks_of_sparse_tensors(tmp_path):
     """4 x 6 in blocks of 2 x 3: rows of blocks are dense, columns of blocks are listed, blocks are whole."""
     stored = np.arange(1, 19, dtype=np.float32)
@@ -142,6 +182,13 @@ def test_buffers_after_the_tables(tmp_path):
 # Custom operators: as MediaPipe's kernels compute them, element by element
 
 
+def assert_all_agree(made, inputs, wanted):
+    """The model and the evaluation of the source give what is wanted."""
+    assert_close(by_sardonyx(made.model, inputs), wanted)
+    values = next(o for make in made.oracles if (o := make()) is not None and "float64" in o.name).run(inputs)
+    assert_close({key: values[key].astype(np.float32) for key in wanted}, wanted)
+
+
 def custom(name, options, x, *consts, outputs=1, more=()):
     inputs = {
         "x": tensor("FLOAT32", *x.shape),
@@ -170,7 +217,7 @@ def test_transposed_convolution_with_bias(tmp_path, same):
         at = 2 * y - cut[0] // 2 + tap_y, 2 * column - cut[1] // 2 + tap_x
         if 0 <= at[0] < sizes[0] and 0 <= at[1] < sizes[1]:
             want[:, at[0], at[1]] += x[:, y, column] @ w[:, tap_y, tap_x].T
-    assert_close(by_sardonyx(made.model, {"x": x}), {"y0": want.astype(np.float32)})
+    assert_all_agree(made, {"x": x}, {"y0": want.astype(np.float32)})
 
 
 @pytest.mark.parametrize("padding", [1, 2])
@@ -184,7 +231,7 @@ def test_pooling_that_tells_where(tmp_path, padding):
         at = np.unravel_index(window.argmax(), window.shape)
         largest[0, y, column, c] = window.max()
         where[0, y, column, c] = at[0] * 2 + at[1] + np.float32(0.1)
-    assert_close(by_sardonyx(made.model, {"x": x}), {"y0": largest, "y1": where})
+    assert_all_agree(made, {"x": x}, {"y0": largest, "y1": where})
 
 
 def test_unpooling(tmp_path):
@@ -197,7 +244,7 @@ def test_unpooling(tmp_path):
     for y, column, c in np.ndindex(3, 2, 2):
         tap = int(where[0, y, column, c])
         want[0, 2 * y + tap // 2, 2 * column + tap % 2, c] = x[0, y, column, c]
-    assert_close(by_sardonyx(made.model, {"x": x, "in0": where}), {"y0": want})
+    assert_all_agree(made, {"x": x, "in0": where}, {"y0": want})
 
 
 def test_options_of_custom_operators_are_checked(tmp_path):
