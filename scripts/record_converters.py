@@ -43,7 +43,7 @@ FACTS = {
     ),
     "chainer": Verified("7.8.1", "own reader", "values recorded from Chainer"),
     "mxnet": Verified("1.9.1", "own reader", "values recorded from MXNet"),
-    "cntk": Verified("2", "own reader", "a float64 evaluation of the network"),
+    "cntk": Verified("2.7", "own reader", "values recorded from CNTK 2.7, a float64 evaluation of the function"),
     "paddle": Verified(
         "3.3.1", "paddle2onnx 2.1, in a process of its own",
         "values recorded from Paddle; Paddle itself where installed",

@@ -601,5 +601,6 @@ RULES: dict[str, Rule] = {
     "Clip": _clip, "Softmax": _over_all("Softmax"), "LogSoftmax": _over_all("LogSoftmax"),
     "Hardmax": _over_all("Hardmax"), "ReduceElements": _reduce, "CosDistance": _cosine, "Reshape": _reshape,
     "TransposeAxes": _transpose, "Slice": _slice, "Splice": _splice, "Squeeze": _squeeze, "Pad": _pad, "Crop": _crop,
-    "Times": _times, "TransposeTimes": _transpose_times, "Gather": _gather, "OneHotOp": _one_hot, "TopK": _top, "Cast": _cast, "ConstantOp": _filled,
+    "Times": _times, "TransposeTimes": _transpose_times, "Gather": _gather, "OneHotOp": _one_hot,
+    "TopK": _top, "Cast": _cast, "ConstantOp": _filled,
 }  # fmt: skip

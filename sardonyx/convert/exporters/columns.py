@@ -19,7 +19,7 @@ class Column:
     name: str
     kind: str
     width: int = 1
-    examples: Sequence[Any] = ()
+    examples: Sequence[Any] | Array = ()
 
     def facts(self) -> list[Any]:
         """What JSON takes."""

@@ -26,7 +26,8 @@ def work(arguments: dict[str, Any], arrays: dict[str, Array]) -> tuple[Any, dict
         module, _, name = arguments["kind"].removeprefix("org.apache.spark.").rpartition(".")
         model = getattr(import_module(f"pyspark.{module}"), name).load(f"file://{arguments['model']}")
         if arguments["do"] == "export":
-            return _export(model, arguments, session), {}
+            _export(model, arguments, session)
+            return None, {}
         return None, _run(model, arguments, arrays, session)
     finally:
         session.stop()

@@ -68,7 +68,8 @@ class Tensor:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Its elements' type."""
-        return np.dtype(self.storage.dtype)
+        found: np.dtype[Any] = np.dtype(self.storage.dtype)
+        return found
 
     def view(self, elements: Array) -> Array:
         """The tensor over its storage's elements, of one axis. Raises ValueError where it does not lie inside."""
@@ -199,7 +200,7 @@ def _of_stream(path: Path) -> tuple[Any, Read]:
         data = np.memmap(path, np.uint8, mode="r")
     except (OSError, ValueError) as error:
         raise ModelFileError("the file cannot be read", where=str(path), got=str(error)) from error
-    cursor = Cursor(memoryview(data), str(path))
+    cursor = Cursor(memoryview(data.data), str(path))
     cursor.take(len(LEGACY))
     run(cursor)
     facts = run(cursor)
@@ -417,10 +418,14 @@ def _push(make: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
     return lambda machine: machine.stack.append(make(machine))
 
 
+def _drop(value: object) -> None:
+    """Nothing: it was only read."""
+
+
 # Instructions by their byte, as `pickletools` lists them.
 _STEPS: dict[int, Callable[[_Machine], None]] = {
     0x80: lambda m: _protocol(m, m.cursor.one("B")),
-    0x95: lambda m: m.cursor.unpack("Q") and None,  # FRAME
+    0x95: lambda m: _drop(m.cursor.unpack("Q")),  # FRAME
     ord("("): _push(lambda m: _MARK),
     ord("N"): _push(lambda m: None),
     0x88: _push(lambda m: True),
@@ -454,8 +459,8 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
     0x94: lambda m: _put(m, len(m.memo)),
     ord("h"): _push(lambda m: m.memo[m.cursor.one("B")]),
     ord("j"): _push(lambda m: m.memo[m.cursor.one("I")]),
-    ord("0"): lambda m: m.pop() and None,
-    ord("1"): lambda m: m.marked() and None,
+    ord("0"): lambda m: _drop(m.pop()),
+    ord("1"): lambda m: _drop(m.marked()),
     ord("c"): lambda m: _found(m, m.line(), m.line()),
     0x93: lambda m: _found(m, *_tail(m)),
     ord("Q"): _push(lambda m: _storage(m, m.pop())),

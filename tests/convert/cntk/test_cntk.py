@@ -1,4 +1,4 @@
-"""CNTK's files become ONNX that computes what CNTK 2.7 computed; what cannot be converted is refused, all of it told."""
+"""CNTK's files become ONNX that computes what CNTK 2.7 computed; what cannot be converted is refused, all of it."""
 
 from __future__ import annotations
 
