@@ -417,14 +417,6 @@ def attention():  # noqa: ANN201
 
 
 @case
-def attention_model():  # noqa: ANN201
-    """The library's own, over a sequence with a mask."""
-    source = C.sequence.input_variable(3, sequence_axis=C.Axis("source"), name="source")
-    x = sequence(2)
-    return named({"context": C.layers.AttentionModel(4)(source, C.layers.Dense(2)(x))})
-
-
-@case
 def sequence_convolutions():  # noqa: ANN201
     x = sequence(3)
     S = C.layers.SequentialConvolution

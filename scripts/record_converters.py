@@ -26,7 +26,9 @@ class Verified:
 FACTS = {
     "tensorflow": Verified("1.x files, 2.21", "own reader", "values recorded from TensorFlow 2.21"),
     "caffe": Verified("1 (BVLC)", "own reader", "OpenCV 4.x (values recorded), a float64 evaluation of the network"),
-    "darknet": Verified("YOLO v2 to v4 networks", "own reader", "OpenCV 4.x (values recorded)"),
+    "darknet": Verified(
+        "YOLO v2 to v4 networks", "own reader", "OpenCV 4.x (values recorded), a float64 evaluation of the network"
+    ),
     "keras": Verified("2.x, tf_keras 2.21, 3", "own reader", "values recorded from Keras 2 and 3 on TensorFlow"),
     "torch": Verified("2.13", "PyTorch's exporters, checked at other sizes", "the module itself, in tests"),
     "tflite": Verified("TensorFlow 2.21's converter", "own reader", "values recorded from TensorFlow's interpreter"),

@@ -16,6 +16,7 @@ import numpy as np
 from sardonyx.convert.base import Values
 from sardonyx.convert.caffe.files import Layer, Network
 from sardonyx.convert.caffe.prototxt import Message
+from sardonyx.convert.contract import over_channels
 
 Array = np.ndarray[Any, Any]
 Function = Callable[["Step"], list[Array]]
@@ -100,7 +101,7 @@ def _convolve(s: Step, x: Array) -> Array:
         places: list[Any] = [slice(t * d, t * d + (n - 1) * step + 1, step)
                   for t, d, n, step in zip(tap, dilation, sizes, stride, strict=True)]  # fmt: skip
         seen = padded[(slice(None), slice(None), *places)].reshape(x.shape[0], groups, channels, *sizes)
-        result += np.einsum("ngc...,goc->ngo...", seen, weights[(Ellipsis, *tap)], optimize=True)
+        result += over_channels(weights[(Ellipsis, *tap)], seen)
     result = result.reshape(x.shape[0], outputs, *sizes)
     return result + _column(s.blobs[1], result.ndim) if p.bool("bias_term", True) else result
 
@@ -119,7 +120,7 @@ def _deconvolution(s: Step) -> list[Array]:
         for tap in _taps(kernel):
             places: tuple[Any, ...] = tuple(slice(t * d, t * d + (n - 1) * step + 1, step)
                            for t, d, n, step in zip(tap, dilation, x.shape[2:], stride, strict=True))  # fmt: skip
-            spread = np.einsum("ngc...,gco->ngo...", apart, weights[(Ellipsis, *tap)], optimize=True)
+            spread = over_channels(weights[(Ellipsis, *tap)].swapaxes(1, 2), apart)
             canvas[(Ellipsis, *places)] += spread
         inner: tuple[Any, ...] = tuple(slice(n, size - n) for n, size in zip(pad, whole, strict=True))
         result = canvas.reshape(x.shape[0], outputs, *whole)[(Ellipsis, *inner)]
@@ -179,7 +180,7 @@ def _inner_product(s: Step) -> list[Array]:
     rows = s.x.reshape(math.prod(s.x.shape[:axis]), -1)
     outputs = p.int("num_output", 0)
     weights = s.blobs[0].reshape(-1, outputs).T if p.bool("transpose", False) else s.blobs[0].reshape(outputs, -1)
-    result = np.einsum("nk,ok->no", rows, weights)
+    result = rows @ weights.T
     if p.bool("bias_term", True):
         result = result + s.blobs[1].ravel()
     return [result.reshape(*s.x.shape[:axis], outputs)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sardonyx.convert.base import Array, Values
+from sardonyx.convert.contract import over_channels
 
 if TYPE_CHECKING:
     from sardonyx.convert.chainer.reader import Network
@@ -65,7 +66,7 @@ def _convolution(x: list[Array], o: Given) -> Array:
         for r in range(kh):
             for c in range(kw):
                 seen = part[:, :, r * dy :: sy, c * dx :: sx][:, :, :height, :width]
-                total = total + np.einsum("nchw,oc->nohw", seen, kernel[:, :, r, c])
+                total = total + over_channels(kernel[:, :, r, c], seen)
         made.append(total)
     result = np.concatenate(made, 1)
     return result + x[2].reshape(-1, 1, 1) if len(x) > 2 else result
@@ -83,7 +84,7 @@ def _deconvolution(x: list[Array], o: Given) -> Array:
         for r in range(kh):
             for c in range(kw):
                 target = canvas[:, group * outer : (group + 1) * outer, r * dy :, c * dx :]
-                target[:, :, : h * sy : sy, : v * sx : sx] += np.einsum("nchw,co->nohw", part, kernel[:, :, r, c])
+                target[:, :, : h * sy : sy, : v * sx : sx] += over_channels(kernel[:, :, r, c].T, part)
     result = canvas[:, :, ph : ph + height, pw : pw + width]
     return result + x[2].reshape(-1, 1, 1) if len(x) > 2 else result
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from sardonyx.convert.base import Array, Values
 from sardonyx.convert.cntk.file import ALL_STATIC, END, Axis, Function, Network
+from sardonyx.convert.contract import over_channels
 
 _DELAYS = ("PastValue", "FutureValue")
 
@@ -373,7 +374,7 @@ def _convolution(g: Given) -> list[Item]:
         kernels, letters = np.split(weights, groups), "uvw"[:spatial]
         windows = "xyz"[:spatial]
         parts = [
-            np.einsum(f"{letters[::-1]}nc{windows},oc{letters}->no{windows}", part, kernel)
+            np.einsum(f"{letters[::-1]}nc{windows},oc{letters}->no{windows}", part, kernel, optimize=True)
             for part, kernel in zip(np.split(under, groups, spatial + 1), kernels, strict=True)
         ]
         result = np.concatenate(parts, 1)
@@ -401,7 +402,7 @@ def _scattered(g: Given, weights: Array, rows: Array) -> Array:
         target = np.ix_(*(place[:, k] + m for place, k, m in zip(places, offsets, margin, strict=True)))
         index: tuple[Any, ...] = (whole, whole, *target)
         taps: tuple[Any, ...] = (whole, whole, *offsets)
-        result[index] += np.einsum("nc...,co->no...", rows, weights[taps])
+        result[index] += over_channels(weights[taps].T, rows)
     inside = tuple(slice(m, m + n) for n, m in zip(sizes, margin, strict=True))
     return np.asarray(result[(whole, whole, *inside)])
 

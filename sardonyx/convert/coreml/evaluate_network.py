@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.convert.base import Array
+from sardonyx.convert.contract import over_channels
 from sardonyx.convert.coreml.network_base import kind_of, weights
 from sardonyx.convert.reading.protobuf import numbers
 
@@ -106,7 +107,7 @@ def _forward(call: Call, x: Array, kernel: Any, strides: Any, dilation: Any, rea
         )
         for g in range(groups):
             part, own = x[:, g * ins : (g + 1) * ins, rows, columns], slice(g * outs, (g + 1) * outs)
-            y[:, own] += np.einsum("nchw,oc->nohw", part, w[own, :, i, j])
+            y[:, own] += over_channels(w[own, :, i, j], part)
     return y
 
 
@@ -124,7 +125,7 @@ def _transposed(call: Call, x: Array, kernel: Any, strides: Any, dilation: Any, 
         )
         for g in range(groups):
             part, own = x[:, g * ins : (g + 1) * ins], slice(g * outs, (g + 1) * outs)
-            y[:, own, rows, columns] += np.einsum("nchw,co->nohw", part, w[g * ins : (g + 1) * ins, :, i, j])
+            y[:, own, rows, columns] += over_channels(w[g * ins : (g + 1) * ins, :, i, j].T, part)
     if p.HasField("same"):
         sizes = [n * s for n, s in zip(x.shape[2:], strides, strict=True)]
         cut = _borders(p, sizes, reach, strides)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.convert.base import Array
+from sardonyx.convert.contract import over_channels
 
 Given = Mapping[str, Any]
 Rule = Callable[[Given], Any]
@@ -77,7 +78,7 @@ def _conv(g: Given) -> Array:
         rows = slice(group * outer, (group + 1) * outer)
         for tap in itertools.product(*map(range, w.shape[2:])):
             window = part[(slice(None), slice(None), *_strided(tap, dilations, strides, sizes))]
-            out[:, rows] += np.einsum("oc,nc...->no...", w[(rows, slice(None), *tap)], window)
+            out[:, rows] += over_channels(w[(rows, slice(None), *tap)], window)
     return out + (g["bias"].reshape(-1, *[1] * spatial) if "bias" in g else 0)
 
 
@@ -98,7 +99,7 @@ def _conv_transpose(g: Given) -> Array:
         for tap in itertools.product(*map(range, w.shape[2:])):
             weight = w[(slice(group * inner, (group + 1) * inner), slice(None), *tap)]
             places = (slice(None), rows, *_strided(tap, dilations, strides, x.shape[2:]))
-            out[places] += np.einsum("co,nc...->no...", weight, part)
+            out[places] += over_channels(weight.T, part)
     kind = g.get("pad_type", "valid")
     if kind in ("same", "same_lower"):
         totals = [r - s for r, s in zip(reach, strides, strict=True)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sardonyx.convert.base import Values
+from sardonyx.convert.contract import over_channels
 from sardonyx.convert.darknet.files import Array, Files, Section
 
 Take = Callable[[int], Array]
@@ -155,7 +156,7 @@ def _convolve(layer: Section, x: Array, take: Take) -> Array:
         top, left = i * dilation, j * dilation
         seen = x[:, :, top : top + (rows - 1) * step_y + 1 : step_y, left : left + (columns - 1) * step_x + 1 : step_x]
         seen = seen.reshape(len(x), groups, channels, rows, columns)
-        result += np.einsum("ngchw,gfc->ngfhw", seen, weights[..., i, j], optimize=True)
+        result += over_channels(weights[..., i, j], seen)
     result = result.reshape(len(x), filters, rows, columns)
     result = _normalise(result, *norm) if norm else result
     return ACTIVATIONS[layer.text("activation", "logistic")](result + bias[:, None, None])
@@ -165,9 +166,9 @@ def _connect(layer: Section, x: Array, take: Take, transposed: bool) -> Array:
     rows, outputs = x.reshape(len(x), -1), layer.int("output", 1)
     bias, weights = take(outputs), take(outputs * rows.shape[1])
     if transposed:
-        result = np.einsum("ni,io->no", rows, weights.reshape(-1, outputs))
+        result = rows @ weights.reshape(-1, outputs)
     else:
-        result = np.einsum("ni,oi->no", rows, weights.reshape(outputs, -1))
+        result = rows @ weights.reshape(outputs, -1).T
     if layer.int("batch_normalize", 0):
         result = _normalise(result, *(take(outputs) for _ in range(3)))
     return ACTIVATIONS[layer.text("activation", "logistic")](result + bias)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.convert.base import Values
+from sardonyx.convert.contract import over_channels
 from sardonyx.convert.mxnet.files import Array, Attributes, Network, Node
 
 Function = Callable[[Attributes, Sequence[Array]], "Array | list[Array]"]
@@ -88,7 +89,7 @@ def _convolution(p: Attributes, given: Sequence[Array]) -> Array:
     for tap in itertools.product(*map(range, kernel)):
         seen = x[(slice(None), slice(None), *_places(tap, dilate, counts, stride))]
         seen = seen.reshape(len(x), groups, -1, *counts)
-        result += np.einsum("ngc...,goc->ngo...", seen, weight[(slice(None),) * 3 + tap], optimize=True)
+        result += over_channels(weight[(slice(None),) * 3 + tap], seen)
     result = result.reshape(len(x), -1, *counts)
     return result + _column(given[2], result.ndim) if len(given) > 2 else result
 
@@ -106,7 +107,7 @@ def _deconvolution(p: Attributes, given: Sequence[Array]) -> Array:
     ]
     canvas = np.zeros((len(x), groups, weight.shape[2], *whole))
     for tap in itertools.product(*map(range, kernel)):
-        part = np.einsum("ngc...,gco->ngo...", apart, weight[(slice(None),) * 3 + tap], optimize=True)
+        part = over_channels(weight[(slice(None),) * 3 + tap].swapaxes(1, 2), apart)
         canvas[(slice(None),) * 3 + _places(tap, dilate, x.shape[2:], stride)] += part
     result = canvas.reshape(len(x), -1, *whole)
     inner = tuple(slice(n, size - n) for n, size in zip(pad, whole, strict=True))
@@ -234,7 +235,7 @@ def _leaky(p: Attributes, given: Sequence[Array]) -> Array:
 
 def _dense(p: Attributes, given: Sequence[Array]) -> Array:
     x = given[0].reshape(len(given[0]), -1) if p.bool("flatten", True) else given[0]
-    result = np.einsum("...i,oi->...o", x, given[1])
+    result = x @ given[1].T
     return np.asarray(result + given[2] if len(given) > 2 else result)
 
 

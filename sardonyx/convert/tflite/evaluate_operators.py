@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sardonyx.convert.contract import over_last
 from sardonyx.convert.tflite.file import Operator, Tensor
 
 Array = np.ndarray[Any, Any]
@@ -80,7 +81,7 @@ def _conv(call: Call) -> Any:
     ):
         held = (part * inside).reshape(*part.shape[:3], groups, -1)
         taps = w[:, y, column].reshape(groups, -1, w.shape[3])
-        total = total + np.einsum("nhwgi,goi->nhwgo", held, taps).reshape(*part.shape[:3], -1)
+        total = total + over_last(taps, held).reshape(*part.shape[:3], -1)
     return call.fused(total + (call.x[2] if len(call.x) > 2 and call.x[2] is not None else 0.0))
 
 
@@ -109,7 +110,7 @@ def _conv_3d(call: Call) -> Any:
             part = part.take(at.clip(0, x.shape[axis + 1] - 1), axis + 1)
             known = (at >= 0) & (at < x.shape[axis + 1])
             inside = inside & known.reshape([-1 if a == axis + 1 else 1 for a in range(5)])
-        total = total + np.einsum("ndhwi,io->ndhwo", part * inside, w[tap])
+        total = total + (part * inside) @ w[tap]
     return call.fused(total + (call.x[2] if len(call.x) > 2 and call.x[2] is not None else 0.0))
 
 
@@ -276,7 +277,7 @@ def _cumsum(call: Call) -> Any:
 def _fully_connected(call: Call) -> Any:
     x, w = call.x[0], call.x[1]
     x = x if call.get("keep_num_dims", False) else x.reshape(-1, w.shape[1])
-    result = np.einsum("...i,oi->...o", x, w)
+    result = x @ w.T
     return call.fused(result + (call.x[2] if len(call.x) > 2 and call.x[2] is not None else 0.0))
 
 

@@ -142,7 +142,7 @@ def test_pickles_are_refused(tmp_path):
 
 
 def test_what_cannot_be_written_is_told():
-    with pytest.raises(ConversionError, match="is it fitted"):
+    with pytest.raises(ConversionError, match="not fitted"):
         read(LogisticRegression(), Options(example=(ROWS,)))
 
 
