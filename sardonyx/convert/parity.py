@@ -33,6 +33,10 @@ TOLERANCES = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-
 """The largest relative L2 difference of an output, by its type. Labels and other integers must be equal."""
 
 BATCHES = (1, 3)
+MANY = 64
+"""Rows of a third batch, where a reader makes up rows of few numbers: pictures would take gigabytes."""
+MOST_ELEMENTS = 1 << 18
+"""Numbers in such a batch."""
 SIZES = (16, 33, 64, 128, 224)
 """What open dims besides the batch are tried with; the first two that the source takes count."""
 
@@ -220,12 +224,20 @@ class Check:
         if given:
             yield iter(given), 8
         if self.converted.make_inputs is not None:
-            make = self.converted.make_inputs
-            rng = np.random.default_rng(self.seed)
-            yield (Sample(make(size, rng), origin=f"made up, batch {size}") for size in (*BATCHES, 64)), 3
+            yield self._made(self.converted.make_inputs), 3
             return
         for index, batch in enumerate(BATCHES):
             yield self._made_up(batch, self.seed + index), 2 if index == 0 else 1
+
+    def _made(self, make: Callable[[int, np.random.Generator], Values]) -> Iterator[Sample]:
+        """What the reader makes up: small rows many at a time too, of which each takes another way through a tree."""
+        rng, row = np.random.default_rng(self.seed), 0
+        for size in (*BATCHES, MANY):
+            if size == MANY and size * row > MOST_ELEMENTS:
+                return
+            inputs = make(size, rng)
+            row = sum(value.size for value in inputs.values()) // size
+            yield Sample(inputs, origin=f"made up, batch {size}")
 
     def _made_up(self, batch: int, seed: int) -> Iterator[Sample]:
         from sardonyx.feeds import node_arg

@@ -355,3 +355,17 @@ def test_options_are_told_to_the_reader(toy, source, monkeypatch):
     sardonyx.convert(source, options=Options(tag="serve"), example=(1, 2))
     assert (seen[0].tag, seen[0].example) == ("serve", (1, 2))
     assert ConfigError.code == "config"
+
+
+@pytest.mark.parametrize(("side", "batches"), [(5, [1, 3, 64]), (500, [1, 3])])
+def test_made_up_pictures_are_few(toy, source, monkeypatch, side, batches):
+    """Rows are tried 64 at a time; as many pictures would take gigabytes of the evaluation."""
+    plain = toy.read
+    toy.dims = ("batch", side, side, 3)
+
+    def make(count, random):
+        return {"picture": random.standard_normal((count, side, side, 3)).astype(np.float32)}
+
+    monkeypatch.setattr(toy, "read", lambda *a: replace(plain(*a), make_inputs=make))
+    done = sardonyx.convert(source)
+    assert [one.sample for one in done.report.comparisons] == [f"made up, batch {size}" for size in batches]
