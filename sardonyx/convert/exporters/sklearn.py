@@ -11,7 +11,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("scikit-learn", "skl2onnx")
 _OTHERS = {"xgboost", "lightgbm", "catboost", "pyspark", "h2o"}  # have readers of their own
+_OPSET = 21  # of all functions that skl2onnx 1.20 writes
 _patching = threading.Lock()
 
 
@@ -48,17 +49,19 @@ def read(source: Source, options: Options) -> Converted:
             fix="load it yourself, if you trust it, and convert the estimator: sardonyx.convert(estimator)",
         )  # fmt: skip
     found = base.require(PACKAGES, "sklearn", "converting scikit-learn estimators")
-    estimator = source.object
+    estimator = _chosen(source.object)
     _require_right(estimator, source)
     columns = _columns(estimator, options, source)
-    model = _exported(estimator, columns, options, source)
+    model = _exported(estimator, columns, source)
     model.graph.name = source.stem
     for value in model.graph.inputs:
         if value.shape is not None:
             value.shape = _with_batch(value.shape, options.batch)
     base.repaired(model)
-    oracle = _Estimator(f"scikit-learn {found['scikit-learn']}", estimator, columns, _ranks(model))
-    _declare(model, oracle, options.batch)
+    # The object as it was given answers, not what was taken out of it.
+    oracle = _Estimator(f"scikit-learn {found['scikit-learn']}", source.object, columns, _ranks(model))
+    oracle = _declared(model, oracle, options.batch, source)
+    left_out = [name for name in oracle.ranks if name not in {value.name for value in model.graph.outputs}]
     return Converted(
         model,
         format=f"scikit-learn {type(estimator).__name__} ({found['scikit-learn']})",
@@ -66,8 +69,22 @@ def read(source: Source, options: Options) -> Converted:
         oracles=(lambda: oracle,),
         metadata=_classes(estimator),
         channels_last=frozenset(),
-        make_inputs=columns.make,
+        make_inputs=oracle.columns.make,
+        notes=tuple(f"{name!r} is left out: the estimator has nothing to compare it with" for name in left_out),
     )
+
+
+def _chosen(estimator: Any) -> Any:
+    """What answers for objects that only wrap it: the winner of a search, the frozen estimator."""
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.model_selection._search import BaseSearchCV
+
+    while isinstance(estimator, BaseSearchCV | FrozenEstimator):
+        inner = getattr(estimator, "best_estimator_" if isinstance(estimator, BaseSearchCV) else "estimator", None)
+        if inner is None:
+            break
+        estimator = inner
+    return estimator
 
 
 def _with_batch(shape: Any, batch: int | str) -> ir.Shape:
@@ -76,14 +93,37 @@ def _with_batch(shape: Any, batch: int | str) -> ir.Shape:
     return ir.Shape([batch, *(dim if isinstance(dim, int) else dim.value for dim in list(shape)[1:])])
 
 
-def _declare(model: ir.Model, oracle: _Estimator, batch: int | str) -> None:
-    """Shapes of results, which inference cannot tell of trees and the like, as the estimator's own answers have."""
+def _declared(model: ir.Model, oracle: _Estimator, batch: int | str, source: Source) -> _Estimator:
+    """Shapes of results, which inference cannot tell of trees and the like, as the estimator's own answers have.
+
+    Results that the estimator does not give, which skl2onnx makes up (probabilities where voting is hard), are taken
+    out. Gives the oracle back, with rows just as in the examples where the estimator takes no others.
+    """
     rows = batch if isinstance(batch, int) else 3
-    answers = oracle.run(oracle.columns.make(rows, np.random.default_rng(0)))
-    for value in model.graph.outputs:
-        answer = answers.get(value.name or "")
-        if answer is not None and answer.shape[:1] == (rows,):
+    try:
+        answers = oracle.run(oracle.columns.make(rows, np.random.default_rng(0)))
+    except Exception:  # Encoders refuse values that they have not seen.
+        oracle = replace(oracle, columns=replace(oracle.columns, moved=False))
+        try:
+            answers = oracle.run(oracle.columns.make(rows, np.random.default_rng(0)))
+        except Exception as error:
+            text = " ".join(str(error).split())[:400]
+            raise ConversionError(
+                "the estimator does not take the example rows", where=source.where,
+                got=f"{type(error).__name__}: {text}", fix="give rows as it takes them: example=(rows,)",
+            ) from error  # fmt: skip
+    kept = [value for value in model.graph.outputs if value.name in answers]
+    if not kept:
+        raise ConversionError(
+            "the estimator gives no result", where=source.where, expected="predict or transform",
+            got=", ".join(oracle.ranks),
+        )  # fmt: skip
+    model.graph.outputs[:] = kept
+    for value in kept:
+        answer = answers[value.name or ""]
+        if answer.shape[:1] == (rows,):
             value.shape = _with_batch(answer.shape, batch)
+    return oracle
 
 
 def _ranks(model: ir.Model) -> dict[str, int | None]:
@@ -102,6 +142,8 @@ class Columns:
     rows: Any
     name: str | None
     """The matrix's; None for data frames."""
+    moved: bool = True
+    """Whether made-up rows are others than the examples."""
 
     @property
     def types(self) -> list[tuple[str, Any]]:
@@ -133,17 +175,21 @@ class Columns:
         """Rows like the examples: some of them, numbers moved a little."""
         picks = random.integers(0, len(self.rows), batch)
         if self.name is not None:
-            return {self.name: _moved(self.rows, self.rows[picks], random)}
+            return {self.name: self._drawn(self.rows, picks, random)}
         found = {}
         for name in self.rows.columns:
             column = self.rows[name].to_numpy()
-            found[str(name)] = _moved(column, column[picks], random)[:, None]
+            found[str(name)] = self._drawn(column, picks, random)[:, None]
         return found
+
+    def _drawn(self, all_rows: Array, picks: Array, random: np.random.Generator) -> Array:
+        rows = all_rows[picks]
+        if rows.dtype.kind in "iu":
+            return rows.astype(np.int64)
+        return _moved(all_rows, rows, random) if self.moved and rows.dtype.kind == "f" else rows
 
 
 def _moved(all_rows: Array, rows: Array, random: np.random.Generator) -> Array:
-    if rows.dtype.kind != "f":
-        return rows.astype(np.int64) if rows.dtype.kind in "iu" else rows
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # columns of NaN alone
         spread = np.nan_to_num(np.nanstd(all_rows, axis=0)) if len(all_rows) > 1 else 1.0
@@ -170,6 +216,13 @@ def _columns(estimator: Any, options: Options, source: Source) -> Columns:
     return Columns(np.random.default_rng(0).normal(size=(64, int(width))).astype(np.float32), name)
 
 
+def _last(estimator: Any) -> Any:
+    """The last step of pipelines."""
+    while hasattr(estimator, "steps"):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
 def _picks_columns(estimator: Any) -> bool:
     return any(type(inner).__name__ == "ColumnTransformer" for inner in _inside(estimator))
 
@@ -193,11 +246,19 @@ def _inside(value: Any, seen: set[int] | None = None) -> Iterator[Any]:
         yield from _inside(one, seen)
 
 
+# What skl2onnx 1.20 writes wrongly of whole classes.
+_WRONG: Mapping[str, str] = {
+    "QuadraticDiscriminantAnalysis": "whose labels would come as one row",
+}
+
+
 def _require_right(estimator: Any, source: Source) -> None:
     """What skl2onnx writes without a word, and wrongly."""
     problems = []
     for inner in _inside(estimator):
         kind = type(inner).__name__
+        if kind in _WRONG:
+            problems.append(f"{kind}, {_WRONG[kind]}")
         if kind.startswith("HistGradientBoosting"):
             categorical = getattr(inner, "is_categorical_", None)
             if categorical is not None and np.any(categorical):
@@ -208,41 +269,73 @@ def _require_right(estimator: Any, source: Source) -> None:
     if problems:
         raise ConversionError(
             f"skl2onnx would convert wrongly: {', '.join(problems)}", where=source.where,
-            fix="encode categories before (OneHotEncoder), or fit another loss",
+            fix="encode categories before (OneHotEncoder), fit another loss, or take another estimator",
         )  # fmt: skip
 
 
-def _exported(estimator: Any, columns: Columns, options: Options, source: Source) -> ir.Model:
+def _exported(estimator: Any, columns: Columns, source: Source) -> ir.Model:
     import skl2onnx
     from sklearn.base import is_classifier
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
 
-    last = estimator
-    while hasattr(last, "steps"):
-        last = last.steps[-1][1]
-    choices = {id(estimator): {"zipmap": False}} if is_classifier(last) else None
+    choices = {id(estimator): {"zipmap": False}} if is_classifier(_last(estimator)) else None
+
+    def written(options: Any) -> Any:
+        return skl2onnx.convert_sklearn(
+            estimator, name=source.stem, initial_types=columns.types, options=options,
+            target_opset={"": _OPSET, "ai.onnx.ml": 3},
+        )  # fmt: skip
+
     try:
-        with _repairs(), warnings.catch_warnings():
+        check_is_fitted(estimator)
+        with _repairs(estimator), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            written = skl2onnx.convert_sklearn(
-                estimator, name=source.stem, initial_types=columns.types, options=choices,
-                target_opset={"": skl2onnx.get_latest_tested_opset_version(), "ai.onnx.ml": 3},
-            )  # fmt: skip
+            try:
+                proto = written(choices)
+            except NameError as error:  # LinearSVC and others have no probabilities, so no such option.
+                if choices is None or "zipmap" not in str(error):
+                    raise
+                proto = written(None)
+    except NotFittedError as error:
+        raise ConversionError("the estimator is not fitted", where=source.where, fix="fit it first") from error
     except Exception as error:
-        text = " ".join(str(error).split())[:400]
-        raise ConversionError(
-            "skl2onnx cannot write this estimator", where=source.where, got=f"{type(error).__name__}: {text}",
-            fix="is it fitted? Else give rows as it takes them: example=(rows,)",
-        ) from error  # fmt: skip
+        raise _refusal(error, estimator, source) from error
     with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
         path = Path(folder) / "exported.onnx"
-        path.write_bytes(written.SerializeToString())
+        path.write_bytes(proto.SerializeToString())
         return base.loaded(path, source.where)
 
 
+def _refusal(error: Exception, estimator: Any, source: Source) -> ConversionError:
+    """skl2onnx stops at the first class that it has no converter for; all are listed."""
+    from skl2onnx import supported_converters
+    from skl2onnx._supported_operators import sklearn_operator_name_map as known
+    from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+
+    if isinstance(error, MissingConverter | MissingShapeCalculator):
+        written = set(supported_converters(from_sklearn=True))
+        kinds = {type(inner) for inner in _inside(estimator) if not hasattr(inner, "steps")}
+        missing = sorted(kind.__name__ for kind in kinds if known.get(kind, "").removeprefix("Sklearn") not in written)
+        return ConversionError(
+            f"skl2onnx has no converter for {', '.join(missing) or str(error)[:200]}", where=source.where,
+            fix="convert the other steps alone, or take estimators that it has",
+        )  # fmt: skip
+    text = " ".join(str(error).split())[:400]
+    return ConversionError(
+        "skl2onnx cannot write this estimator", where=source.where, got=f"{type(error).__name__}: {text}",
+        fix="give rows as it takes them: example=(rows,)",
+    )  # fmt: skip
+
+
 @contextlib.contextmanager
-def _repairs() -> Iterator[None]:
-    """skl2onnx 1.20 with HistGradientBoosting put right: it gives protobuf booleans where integers go, which
-    protobuf 7 refuses, and rounds thresholds to the nearest float32, which moves values across them."""
+def _repairs(estimator: Any) -> Iterator[None]:
+    """skl2onnx 1.20 with its defects put right.
+
+    HistGradientBoosting: it gives protobuf booleans where integers go, which protobuf 7 refuses, and rounds thresholds
+    to the nearest float32, which moves values across them. Voting: it refuses an option that only says how `transform`
+    lays out its result, which is not written anyway.
+    """
     from skl2onnx.common import _container
     from skl2onnx.operator_converters import random_forest
 
@@ -258,14 +351,19 @@ def _repairs() -> Iterator[None]:
         args = (*args[:7], settings.get("dtype") == np.float32)
         add_tree(*args, **settings)
 
+    voting = [inner for inner in _inside(estimator) if getattr(inner, "flatten_transform", False) is True]
     with _patching:
         kind.add_node = with_integers
         random_forest.add_tree_to_attribute_pairs_hist_gradient_boosting = with_thresholds
+        for inner in voting:
+            inner.flatten_transform = False
         try:
             yield
         finally:
             kind.add_node = add_node
             random_forest.add_tree_to_attribute_pairs_hist_gradient_boosting = add_tree
+            for inner in voting:
+                inner.flatten_transform = True
 
 
 def _integers(value: Any) -> Any:
@@ -294,7 +392,10 @@ class _Estimator:
         return found
 
     def _answer(self, name: str, rows: Any) -> Array | None:
-        for method in _METHODS.get(name, ("predict", "transform") if len(self.ranks) == 1 else ()):
+        methods = _METHODS.get(name, ("predict", "transform") if len(self.ranks) == 1 else ())
+        if hasattr(_last(self.estimator), "get_support"):  # Selectors pass `predict` on; skl2onnx writes `transform`.
+            methods = ("transform",)
+        for method in methods:
             ask: Callable[[Any], Any] | None = getattr(self.estimator, method, None)
             if ask is not None:
                 with warnings.catch_warnings():

@@ -21,7 +21,7 @@ from torch import nn  # noqa: E402
 from sardonyx.convert.api import convert, read  # noqa: E402
 from sardonyx.convert.base import Options  # noqa: E402
 from sardonyx.convert.exporters import pytorch, pytorch_export  # noqa: E402
-from sardonyx.errors import ConversionError, MissingExtraError  # noqa: E402
+from sardonyx.errors import ConversionError, MissingExtraError, ParityError  # noqa: E402
 from tests.convert.exporters.exporter_cases import agrees, dims  # noqa: E402
 
 
@@ -76,6 +76,11 @@ class One(nn.Module):
 
     def forward(self, x):
         return torch.stack([row * i for i, row in enumerate(x)])
+
+
+class Doubling(nn.Module):
+    def forward(self, x):
+        return x * 2
 
 
 class Deciding(nn.Module):
@@ -189,6 +194,46 @@ def test_files_that_are_wrong_for_other_sizes_are_not_taken():
     converted = read(module, Options(example=example))
     inputs = {"ids": np.arange(15).reshape(3, 5), "mask": np.zeros((3, 5), bool)}
     agrees(converted, inputs, expected(converted, inputs))
+
+
+def test_a_wrong_file_of_the_exporter_is_refused(monkeypatch, tmp_path):
+    """Whatever an exporter writes is compared: here it writes another module, the same but for one layer."""
+    right, wrong = seeded(Network), seeded(Network)
+    with torch.no_grad():
+        wrong.last.weight[0] += 1
+    keep = pytorch_export.export
+    monkeypatch.setattr(
+        pytorch_export,
+        "export",
+        lambda module, *rest, **asked: keep(wrong, *rest, **{**asked, "accept": lambda _: None}),
+    )
+    with pytest.raises(ParityError, match=r"layer 'last'|output 'output'") as caught:
+        convert(right, tmp_path / "out.onnx", example=(torch.zeros(1, 3, 8, 8),))
+    assert "last" in str(caught.value)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_files_that_compute_something_else_for_other_sizes_are_not_taken(monkeypatch):
+    """The example's own size is right, so only a run at another tells."""
+    keep = pytorch_export._save_dynamo
+
+    class Frozen(nn.Module):
+        def forward(self, x):
+            return x * 2 + (x.shape[0] - 2)
+
+    def wrong(module, *rest):
+        return keep(Frozen(), *rest)
+
+    monkeypatch.setattr(pytorch_export, "_save_dynamo", wrong)
+    monkeypatch.setattr(pytorch_export, "_script", lambda *_: (_ for _ in ()).throw(RuntimeError("not today")))
+    with pytest.raises(ConversionError, match="something else for other sizes"):
+        read(Doubling(), Options(example=(torch.zeros(2, 3),), shapes={"x": (None, 3)}))
+
+
+def test_parity_compares_several_batch_sizes():
+    report = convert(seeded(Network), example=(torch.zeros(1, 3, 8, 8),)).report
+    assert report is not None
+    assert {one.shape[0] for one in report.comparisons} >= {1, 3}
 
 
 def test_output_names_as_asked():
