@@ -390,6 +390,22 @@ class Builder:
             found = self.shuffle(found, vector, here)
         return found
 
+    def joined(self, vectors: Sequence[Val]) -> Val:
+        """The lanes of vectors (or scalars) of one length, of which there are a power of two, one after another."""
+        vectors = [self.vector(vectors)] if vectors[0].lanes == 1 else list(vectors)
+        while len(vectors) > 1:
+            lanes = range(2 * vectors[0].lanes)
+            vectors = [self.shuffle(a, b, lanes) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+        return vectors[0]
+
+    def parts(self, vector: Val, lanes: int) -> list[Val]:
+        """A vector cut into vectors of so many lanes."""
+        if vector.lanes == lanes:
+            return [vector]
+        if lanes == 1:
+            return [self.lane(vector, at) for at in range(vector.lanes)]
+        return [self.shuffle(vector, vector, range(at, at + lanes)) for at in range(0, vector.lanes, lanes)]
+
     def interleaved(self, vectors: Sequence[Val]) -> list[Val]:
         """The first lanes of all vectors, then their second lanes and so on, as vectors of the same length."""
         count, lanes = len(vectors), vectors[0].lanes

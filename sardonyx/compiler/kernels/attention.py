@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import I32, Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
+from sardonyx.compiler.expr import TOGETHER
 from sardonyx.compiler.kernels.attention_scores import (
     FAR,
     Scoring,
@@ -31,6 +32,8 @@ _VECTORS = 2
 """Registers of queries in a panel."""
 _TOGETHER = 4
 """Turns of the innermost loops written out."""
+_TURNS = TOGETHER // _VECTORS
+"""Keys whose powers are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ class AttentionBlocks(Kernel):
         anyway: `share` is how many heads of keys each has.
         """
         registers, queries = target.vector_registers, _VECTORS * target.lanes(dtype)
-        tile, rows = (6, 4) if registers < 32 else (8, min(8, queries))
-        vectors = 3 if target.has_fma else 2
+        tile, rows, vectors = (6, 6, 2) if registers < 32 else (8, 8, 3)
+        rows -= 0 if target.has_fma else 2
         room = target.l2_bytes // 4 // (queries * max(1, depth + width) * dtype.size)
         panels = max(1, min(room, 4 * max(1, min(4, share // 2))))
         return cls(panels, tile, rows, vectors, 16 * tile, width, shared, scoring, dtype)
@@ -351,12 +354,16 @@ class AttentionBlocks(Kernel):
             k.store(highest, panel.top + v * lanes)
             k.store(shrinks[v], regions["shrink"] + v * lanes)
         sums = [k.const(0.0, self.dtype, lanes)] * _VECTORS
-        with k.loop(count, carry=sums) as key:
-            for v, shift in enumerate(shifts):
-                at = regions["powers"] + (key * queries + v * lanes)
-                power = vmath.exp_below(k, k.load(at, lanes) - shift)
-                sums[v] = sums[v] + power
+        whole = count // _TURNS * _TURNS
+        for start, stop, turns in ((k.index(0), whole, _TURNS), (whole, count, 1)):  # waiting less for one another
+            shift, partial = k.joined(shifts * turns), [k.const(0.0, self.dtype, turns * queries)]
+            with k.loop(stop, start=start, step=turns, carry=partial) as key:
+                at = regions["powers"] + key * queries
+                power = vmath.exp_below(k, k.load(at, turns * queries) - shift)
+                partial[0] = partial[0] + power
                 k.store(power, at)
+            for number, part in enumerate(k.parts(partial[0], lanes)):
+                sums[number % _VECTORS] = sums[number % _VECTORS] + part
         for v, shrink in enumerate(shrinks):
             total = k.fma(k.load(panel.total + v * lanes, lanes), shrink, sums[v])
             k.store(total, panel.total + v * lanes)
@@ -364,47 +371,43 @@ class AttentionBlocks(Kernel):
 
     def _values(self, k: Builder, panel: _Panel, shrink: Ptr, values: _Rows, count: Int, rows: Int) -> None:
         """Add a block's values to the sums of a panel's first `rows` queries."""
-        lanes, row_size, powers = k.target.lanes(self.dtype), self._row(k.target), self._regions(k)["powers"]
+        lanes, queries = k.target.lanes(self.dtype), self.queries(k.target)
+        row_size, powers = self._row(k.target), self._regions(k)["powers"]
+
+        def tile(row: Int, height: int, column: Int, masks: Sequence[Val | None]) -> None:
+            vectors = len(masks)
+            sums = [panel.sums + ((row + r) * row_size + column) for r in range(height)]
+            acc = []
+            for r, at in enumerate(sums):
+                factor = k.broadcast(k.load(shrink + (row + r)), lanes)
+                acc += [k.load(at + v * lanes, lanes) * factor for v in range(vectors)]
+            self._add(k, powers + row, _Rows(values.at + column, values.step), count, masks, acc)
+            for r, at in enumerate(sums):
+                for v in range(vectors):
+                    k.store(acc[r * vectors + v], at + v * lanes)
 
         def columns(column: Int, masks: Sequence[Val | None]) -> None:
-            vectors = len(masks)
-            with k.loop(rows, step=self.tile_rows) as row:
-                sums = [panel.sums + ((row + r) * row_size + column) for r in range(self.tile_rows)]
-                acc = []
-                for r, at in enumerate(sums):
-                    factor = k.broadcast(k.load(shrink + (row + r)), lanes)
-                    acc += [k.load(at + v * lanes, lanes) * factor for v in range(vectors)]
-                self._add(k, powers + row, _Rows(values.at + column, values.step), count, masks, acc)
-                for r, at in enumerate(sums):
-                    for v in range(vectors):
-                        k.store(acc[r * vectors + v], at + v * lanes)
+            for start, height, tiles in _evenly(queries, self.tile_rows):
+                with k.loop(k.min(rows, start + tiles * height), start=start, step=height) as row:
+                    tile(row, height, column, masks)
 
-        for start, vectors, tiles in self._tiles(lanes):
-            with k.loop(start + tiles * vectors * lanes, start=start, step=vectors * lanes) as column:
+        for start, vectors, tiles in _evenly(self.width // lanes, self.tile_vectors):
+            with k.loop((start + tiles * vectors) * lanes, start=start * lanes, step=vectors * lanes) as column:
                 columns(column, [None] * vectors)
         if self.width % lanes:
             column = k.index(self.width // lanes * lanes)
             columns(column, [k.first_lanes(k.index(self.width) - column, lanes)])
-
-    def _tiles(self, lanes: int) -> list[tuple[int, int, int]]:
-        """(first column, vectors, how many) of tiles that share the whole vectors of a row of values evenly."""
-        vectors = self.width // lanes
-        tiles = -(-vectors // self.tile_vectors)
-        if tiles == 0:
-            return []
-        small, large = vectors // tiles, vectors % tiles
-        found = [(0, small + 1, large), (large * (small + 1) * lanes, small, tiles - large)]
-        return [tile for tile in found if tile[2]]
 
     def _add(
         self, k: Builder, powers: Ptr, values: _Rows, count: Int, masks: Sequence[Val | None], acc: list[Val]
     ) -> None:
         """acc[r, v] += sum over keys of powers[key, r] * values[key, v]."""
         lanes, queries, vectors = k.target.lanes(self.dtype), self.queries(k.target), len(masks)
+        height = len(acc) // vectors
 
         def turn(power: Ptr, value: Ptr) -> None:
             columns = [k.load(value + v * lanes, lanes, mask) for v, mask in enumerate(masks)]
-            for r in range(self.tile_rows):
+            for r in range(height):
                 factor = k.broadcast(k.load(power + r), lanes)
                 for v, column in enumerate(columns):
                     acc[r * vectors + v] = k.fma(factor, column, acc[r * vectors + v])
@@ -437,6 +440,16 @@ class AttentionBlocks(Kernel):
             mask = k.first_lanes(keys - key, lanes)
             power = vmath.exp_below(k, k.load(scores + key, lanes, mask) - shift)
             k.store(power * factor, scores + key, mask)
+
+
+def _evenly(count: int, most: int) -> list[tuple[int, int, int]]:
+    """(start, size, how many) of tiles of at most `most` that share `count` evenly, the larger ones first."""
+    if count == 0:
+        return []
+    tiles = -(-count // most)
+    small, large = count // tiles, count % tiles
+    found = [(0, small + 1, large), (large * (small + 1), small, tiles - large)]
+    return [tile for tile in found if tile[2]]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import partial
 
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.kernels.epilogue import Epilogue
+from sardonyx.compiler.kernels.epilogue import Epilogue, Place
 from sardonyx.compiler.kernels.sweep import (
     Pixels,
     Range,
@@ -176,12 +176,10 @@ class DepthwiseRows(Kernel):
             self._row(k, here, channel, edge, weights + tap * self.taps * k.size("channels"), acc, vectors, mask)
 
         axis_loop(0, origin, k.index(0))
-        for r in range(self.pixels):
-            base = k.pointer("y") + ((index + r) * k.size("y_row") + channel)
-            for v in range(vectors):
-                at = channel + v * lanes
-                result = self.epilogue.apply(k, acc[r * vectors + v], operands, index + r, at, mask)
-                k.store(result, base + v * lanes, mask)
+        tile = [(r, channel + v * lanes) for r in range(self.pixels) for v in range(vectors)]
+        done = self.epilogue.apply_each(k, acc, [Place(operands, index + r, at, mask) for r, at in tile])
+        for (r, at), result in zip(tile, done, strict=True):
+            k.store(result, k.pointer("y") + ((index + r) * k.size("y_row") + at), mask)
 
     def _row(
         self,

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from sardonyx.compiler import vmath
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dims import Dim, least, most, surely
 from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.expr import Expr
+from sardonyx.compiler.expr import TOGETHER, Expr
 from sardonyx.compiler.layout import collapse
 from sardonyx.compiler.program import Kernel, View
 
@@ -18,8 +17,6 @@ BROADCAST, CONTIGUOUS, STRIDED, BACKWARD = range(4)
 """How a tensor moves along the innermost loop."""
 _FLAT_ROW = 1024
 """Elements of a row into which a flat tensor is cut."""
-_TOGETHER = 4
-"""Vectors of a long computation: on AVX2 erf takes two thirds of the time it takes one by one."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +115,9 @@ class Elementwise(Kernel):
         """Vectors of 4-byte elements computed at once: of long computations several, which then wait for one another
         less and share the constants they read; of short elements so many that they fill registers.
         """
-        long = any(step.op in vmath.FUNCTIONS for step in self.expr.body)
+        long = self.expr.is_long
         if self._masks():
-            return _TOGETHER if long else 1
+            return TOGETHER if long else 1
         sizes = [dtype.size for dtype in (*self.expr.leaves, self.expr.dtype, *(s.dtype for s in self.expr.body))]
         return 1 if long else max(1, 4 // max(sizes))
 

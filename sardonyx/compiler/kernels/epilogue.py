@@ -12,9 +12,19 @@ from dataclasses import dataclass
 
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.expr import Expr, identity
+from sardonyx.compiler.expr import TOGETHER, Expr, identity
 from sardonyx.compiler.kernels.window import Tile
 from sardonyx.compiler.program import View
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a vector of results stands: the operands' addresses, its row and first column, the lanes there are."""
+
+    bases: Sequence[Ptr]
+    row: Int
+    column: Int
+    mask: Val | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +72,28 @@ class Epilogue:
         self, k: Builder, result: Val, bases: Sequence[Ptr], row: Int, column: Int, mask: Val | None = None
     ) -> Val:
         """The value to store for `result`, whose first lane stands at (row, column)."""
+        return self.expr.evaluate(k, self._leaves(k, result, Place(bases, row, column, mask)))
+
+    def apply_each(self, k: Builder, results: Sequence[Val], places: Sequence[Place]) -> list[Val]:
+        """`apply` to several vectors; of a long computation to some at once, which then wait for one another less."""
+        leaves = [self._leaves(k, result, place) for result, place in zip(results, places, strict=True)]
+        if not self.expr.is_long:
+            return [self.expr.evaluate(k, each) for each in leaves]
+        done: list[Val] = []
+        while len(done) < len(leaves):
+            left = leaves[len(done) :]
+            some = next(count for count in (TOGETHER, 2, 1) if count <= len(left))
+            value = self.expr.evaluate(k, [k.joined(each) for each in zip(*left[:some], strict=True)])
+            done += k.parts(value, results[0].lanes)
+        return done
+
+    def _leaves(self, k: Builder, result: Val, place: Place) -> list[Val]:
+        """The result and what the operands have in its place."""
         leaves = [result]
-        for index, (base, column_stride) in enumerate(zip(bases, self.columns, strict=True)):
-            address = base + row * k.size(f"e{index}_row") if self.moves[index] else base
+        for index, (base, column_stride) in enumerate(zip(place.bases, self.columns, strict=True)):
+            address = base + place.row * k.size(f"e{index}_row") if self.moves[index] else base
             if column_stride:
-                leaves.append(k.load(address + column, result.lanes, mask))
+                leaves.append(k.load(address + place.column, result.lanes, place.mask))
             else:
                 leaves.append(k.broadcast(k.load(address), result.lanes))
-        return self.expr.evaluate(k, leaves)
+        return leaves

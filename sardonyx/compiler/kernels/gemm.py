@@ -9,7 +9,7 @@ import numpy as np
 
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr, Val
 from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.kernels.epilogue import Epilogue
+from sardonyx.compiler.kernels.epilogue import Epilogue, Place
 from sardonyx.compiler.kernels.window import SCATTERED, TABLES, Tile, axis_parameters, tile_at
 from sardonyx.compiler.layout import aligned_zeros
 from sardonyx.compiler.program import Kernel
@@ -233,12 +233,13 @@ class ImplicitGemm(Kernel):
 
         def write(masked: bool) -> None:
             masks = [k.first_lanes(left - v * lanes, lanes) if masked else None for v in range(self.vectors)]
-            results = []
+            values, places = [], []
             for r, here in enumerate(placed):
                 for v, mask in enumerate(masks):
                     value = acc[r * self.vectors + v]
-                    value = k.reduce(value, lambda a, b: a + b) if self.dot else value
-                    results.append(self.epilogue.apply(k, value, here, zero, column + v * lanes, mask))
+                    values.append(k.reduce(value, lambda a, b: a + b) if self.dot else value)
+                    places.append(Place(here, zero, column + v * lanes, mask))
+            results = self.epilogue.apply_each(k, values, places)
             for r, row in enumerate(rows):
                 for v, mask in enumerate(masks):
                     k.store(results[r * self.vectors + v], row + v * lanes, mask)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from sardonyx.compiler.builder import Builder, Int, Parameter, Ptr
 from sardonyx.compiler.dtypes import DType
-from sardonyx.compiler.kernels.epilogue import Epilogue
+from sardonyx.compiler.expr import TOGETHER
+from sardonyx.compiler.kernels.epilogue import Epilogue, Place
 from sardonyx.compiler.program import Kernel
 from sardonyx.compiler.target import Target
 
@@ -251,16 +252,29 @@ class MatMul(Kernel):
         lanes = k.target.lanes(self.dtype)
         left, operands = k.size("n") - column, self.epilogue.bases(k, group)
         y = k.pointer("y") + (group * k.size("y_group") + column)
+        together = max(1, TOGETHER // self.vectors) if self.epilogue.expr.is_long else 1
 
         def write(masked: bool) -> None:
             masks = [k.first_lanes(left - v * lanes, lanes) if masked else None for v in range(self.vectors)]
-            with k.loop(rows.count) as r:
-                row, source = rows.start + r, rows.sums + r * (self.vectors * lanes)
-                target = y + row * k.size("y_row")
-                for v, mask in enumerate(masks):
-                    value = k.load(source + v * lanes, lanes)
-                    value = self.epilogue.apply(k, value, operands, row, column + v * lanes, mask)
-                    k.store(value, target + v * lanes, mask)
+
+            def some(first: Int, count: int) -> None:
+                values, places, targets = [], [], []
+                for r in range(count):
+                    row, source = rows.start + first + r, rows.sums + (first + r) * (self.vectors * lanes)
+                    for v, mask in enumerate(masks):
+                        values.append(k.load(source + v * lanes, lanes))
+                        places.append(Place(operands, row, column + v * lanes, mask))
+                        targets.append(y + row * k.size("y_row") + v * lanes)
+                values = self.epilogue.apply_each(k, values, places)
+                for value, place, target in zip(values, places, targets, strict=True):
+                    k.store(value, target, place.mask)
+
+            whole = rows.count // together * together
+            with k.loop(whole, step=together) as r:
+                some(r, together)
+            if together > 1:
+                with k.loop(rows.count, start=whole) as r:
+                    some(r, 1)
 
         k.either(left >= self.vectors * lanes, lambda: write(False), lambda: write(True))
 
