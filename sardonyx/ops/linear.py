@@ -202,7 +202,7 @@ def _dots(ctx: Lowering, a: View, right: View, y: View, fusion: Fusion) -> None:
     )
 
 
-_BLOCK_ROWS = 192
+_BLOCK_ROWS = 256
 """Of a product's first matrix that pass each panel of the second: so often is what is read of those used."""
 _PANELS_TOGETHER = 2
 """Panels that a chunk of a block of the first matrix passes while it is near."""
