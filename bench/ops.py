@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import onnx
+
 from bench import direct
 from bench.direct import OURS, PEER
+from bench.float64 import evaluate
 from bench.operators import SIZES, Dims, Row
 from bench.verdict import Spread, round_ratios, spread
 from sardonyx.errors import SardonyxError
@@ -19,13 +22,14 @@ from sardonyx.measure.timing import Plan, measure
 SLOW = 1 / 1.2
 """A ratio below this stands out."""
 MOST_GAP = 1e-4
-"""Relative L2 distance of the two answers above which one is wrong; how exact ours are is for other tests to say."""
+"""Relative L2 distance of the two answers above which one is wrong: a float64 evaluation then says which."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A row at one size: median milliseconds, how many times as long onnxruntime takes, and how far answers differ.
 
+    `error` is how far ours is from float64, where the answers differ and the operator is one of ONNX's.
     `failure` says why a figure is missing: ours when there is no native code, onnxruntime's when it refuses the model.
     """
 
@@ -36,6 +40,7 @@ class Outcome:
     peer_ms: float | None = None
     ratio: Spread | None = None
     gap: float | None = None
+    error: float | None = None
     failure: str = ""
 
     @property
@@ -45,8 +50,13 @@ class Outcome:
 
     @property
     def wrong(self) -> bool:
-        """Whether Sardonyx has no answer, or another than onnxruntime."""
-        return self.ms is None or (self.gap is not None and not self.gap <= MOST_GAP)
+        """Whether Sardonyx has no answer or, where onnxruntime has another, its own is not the float64 evaluation's."""
+        return self.ms is None or (self.differs and (self.error is None or not self.error <= MOST_GAP))
+
+    @property
+    def differs(self) -> bool:
+        """Whether onnxruntime has another answer."""
+        return self.gap is not None and not self.gap <= MOST_GAP
 
 
 def measure_rows(
@@ -81,6 +91,9 @@ def _measured(row: Row, size: int, threads: int, plan: Plan) -> Outcome:
         runs[PEER] = peer
     except refusals as error:
         outcome = replace(outcome, failure=f"{PEER}: {error}")
+    if outcome.differs and {opset.domain for opset in proto.opset_import} <= {""}:
+        exact = evaluate(onnx.load_from_string(model), feeds)
+        outcome = replace(outcome, error=difference(answer, exact).rel_l2)
     return _timed(outcome, runs, feeds, plan)
 
 

@@ -34,6 +34,9 @@ def print_ops(outcomes: Sequence[Outcome], threads: int) -> None:
         if outcome.wrong:
             gap = "no answer" if outcome.gap is None else f"answers {outcome.gap:.1e} apart"
             console.print(common.text(f"{_where(outcome)}: WRONG, {gap}", style="bold red"))
+        elif outcome.differs:
+            told = f"answers {outcome.gap:.1e} apart, ours {outcome.error:.1e} from float64"
+            console.print(common.text(f"{_where(outcome)}: {told}", style="yellow"))
 
 
 def page(outcomes: Sequence[Outcome], record: Record) -> str:

@@ -266,6 +266,7 @@ def compiled(path: Path, threads: int, inputs: Inputs) -> tuple[ir.Graph, Compil
     fix_dimensions(model.graph, _sizes(model.graph, inputs))
     infer_shapes(model)
     model = optimize(model, opset_ceiling=NEWEST_OPSET)
+    infer_shapes(model)  # with the sizes that are constants now
     for index, node in enumerate(model.graph):
         node.name = f"{node.op_type.lower()}_{index}" if not node.name or "+" in node.name else node.name
     provider = registry.get("cpu")

@@ -195,7 +195,9 @@ def _apply(rewrite: Rewrite, names: _Names) -> None:
     for old, new in rewrite.replace.items():
         if new in fresh:
             new.name, new.type = old.name, old.type or new.type
-            new.shape = new.shape if old.shape is None else old.shape
+            # A constant knows its shape better than what was inferred of the value it replaces.
+            if old.shape is not None and (new.const_value is None or old.is_graph_output()):
+                new.shape = old.shape
     if rewrite.node is not None:
         graph = rewrite.node.graph
         assert graph is not None

@@ -90,8 +90,17 @@ def test_what_onnxruntime_refuses_is_told(monkeypatch, fails):
 
 def test_a_wrong_answer_is_told(monkeypatch):
     monkeypatch.setattr(ops.direct, "peer", lambda *_: lambda feeds: [np.float32([7, 7])])
+    monkeypatch.setattr(ops, "evaluate", lambda *_: [np.float64([7, 7])])
     (found, *_) = measure_rows([_row("Relu", np.float32([-1, 2]))], 1, 1, 0.001, lambda _: None)
     assert found.wrong
+
+
+def test_where_the_peer_is_wrong_we_are_not(monkeypatch, capsys):
+    monkeypatch.setattr(ops.direct, "peer", lambda *_: lambda feeds: [np.float32([7, 7])])
+    (found, *_) = measure_rows([_row("Relu", np.float32([-1, 2]))], 1, 1, 0.001, lambda _: None)
+    assert (found.differs, found.error, found.wrong) == (True, 0, False)
+    show_ops.print_ops([found], 1)
+    assert "ours 0.0e+00 from float64" in capsys.readouterr().out
 
 
 def test_the_page_has_a_line_for_each_operator():

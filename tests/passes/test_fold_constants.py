@@ -244,3 +244,12 @@ def test_large_reshaped_weights_are_views():
     result = optimize(model)
     (folded,) = (v.const_value.numpy() for v in result.graph.initializers.values())
     assert folded.shape == (64, 64) and np.shares_memory(folded, w)
+
+
+def test_a_constant_has_the_shape_it_has():
+    model = parse("""(float[2] x) => (float[2] y) <float[vague] c> {
+        a = Constant<value = float[2] {1, 2}>()
+        c = Add(a, a)
+        y = Mul(c, x)
+    }""")
+    assert list(optimized(model).graph.initializers["c"].shape) == [2]
