@@ -239,9 +239,9 @@ class Recurrence(Kernel):
                 _accumulate(k, factors, weights, depth, acc, len(gates) * vectors)
                 for r, row in enumerate(rows):
                     sums = acc[r * len(gates) * vectors :]
-                    for v, mask in enumerate(masks):
-                        own = [sums[g * vectors + v] for g in range(len(gates))]
-                        self._finish(k, time, phase, row, own, unit, v, mask)
+                    for v, some in _groups(vectors):
+                        own = [k.joined(sums[g * vectors + v : g * vectors + v + some]) for g in range(len(gates))]
+                        self._finish(k, time, phase, row, own, unit, v * k.target.lanes(self.dtype))
 
     def _masks(self, k: Builder, unit: Int, vectors: int) -> list[Val | None]:
         lanes = k.target.lanes(self.dtype)
@@ -280,12 +280,10 @@ class Recurrence(Kernel):
             result += [k.load(base + v * lanes, lanes, mask) for v, mask in enumerate(masks)]
         return result
 
-    def _finish(
-        self, k: Builder, time: _Time, phase: int, row: _Row, sums: list[Val], unit: Int, vector: int, mask: Val | None
-    ) -> None:
-        """The cell's functions for one vector of units of a row."""
-        lanes = k.target.lanes(self.dtype)
-        at = vector * lanes
+    def _finish(self, k: Builder, time: _Time, phase: int, row: _Row, sums: list[Val], unit: Int, at: int) -> None:
+        """The cell's functions for the units of a row from `unit + at` on, as many as the sums have lanes."""
+        lanes = sums[0].lanes
+        mask = k.first_lanes(k.size("hidden") - unit - at, lanes) if self.tail else None
         before = k.load(row.slots[0] + at, lanes)
         if self.cell is LSTM:
             state = self._lstm(k, time, row, sums, unit + at, at, mask)
@@ -312,7 +310,7 @@ class Recurrence(Kernel):
             k.store(shown, row.y + at, mask)
 
     def _lstm(self, k: Builder, time: _Time, row: _Row, sums: list[Val], unit: Int, at: int, mask: Val | None) -> Val:
-        lanes = k.target.lanes(self.dtype)
+        lanes = sums[0].lanes
         gate, inner, outer = self.activations
         before = k.load(row.slots[2] + at, lanes)
         holes = k.pointer("p") + (time.direction * k.size("hidden") * 3 + unit) if self.peephole else None
@@ -332,6 +330,11 @@ class Recurrence(Kernel):
         kept = cell if row.active is None else k.select(k.broadcast(row.active, lanes), cell, before)
         k.store(kept, row.slots[3] + at)
         return leave * outer.evaluate(k, [cell])
+
+
+def _groups(vectors: int) -> list[tuple[int, int]]:
+    """(first, how many) of vectors whose functions are computed at once: pairs wait less, more find no registers."""
+    return [(v, min(2, vectors - v)) for v in range(0, vectors, 2)]
 
 
 _TOGETHER = 2
@@ -367,6 +370,8 @@ def _accumulate(k: Builder, rows: Sequence[Ptr], panel: Ptr, depth: Int, acc: li
 
 _L2_BYTES = 24
 """What the second-level cache is taken to give in a cycle."""
+_FINISH = 100
+"""Cycles that the cell's functions of a tile are waited for, of which the next product hides a part."""
 
 
 def tile_for(target: Target, dtype: DType, gates: int, hidden: int, rows: Sequence[int]) -> tuple[int, int]:
@@ -381,7 +386,7 @@ def tile_for(target: Target, dtype: DType, gates: int, hidden: int, rows: Sequen
             if count * vectors + count + (1 if target.has_fma else 2) <= target.vector_registers:
                 fetched = vectors * target.vector_bytes / _L2_BYTES
                 cycles = max(count * vectors / 2, (count + vectors) / 2, fetched, 4.0)
-                costs[count, units] = panels * (cycles + 0.05 * vectors) / count
+                costs[count, units] = panels * (cycles + 0.05 * vectors + _FINISH / hidden) / count
     return min(costs, key=costs.__getitem__)
 
 
